@@ -1,0 +1,88 @@
+"""Head: classes by softmax, weighted if asked, calibrated by one temperature."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from salience.models.slots import MLP, Head
+
+CARD = {
+    "key": "classification",
+    "kind": "head",
+    "title": "Softmax classification",
+    "entry": "ClassificationHead",
+    "summary": "A small perceptron, cross entropy with optional class weights and label smoothing, temperature fitted on validation rows.",
+    "paper": "Temperature: On Calibration of Modern Neural Networks (Guo et al., ICML 2017)",
+    "tasks": ["classification"],
+    "tiny": {"n_outputs": 3, "hidden": [4]},
+}
+
+
+class ClassificationHead(Head):
+    """Predict one of ``n_outputs`` classes.
+
+    Args:
+        dim: size of the row vector.
+        n_outputs: number of classes.
+        hidden: sizes of hidden layers.
+        dropout: share of activations dropped in training.
+        class_weights: weight of each class in the loss; none for equal weights.
+        label_smoothing: share of the target spread over all classes, in [0, 1).
+    """
+
+    task = "classification"
+    temperature: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        n_outputs: int,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.0,
+        class_weights: list[float] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layers = MLP(dim, n_outputs, tuple(hidden), dropout)
+        self.label_smoothing = label_smoothing
+        self.register_buffer("temperature", torch.ones(()))
+        weights = torch.tensor(class_weights) if class_weights else None
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch class"]:
+        """Return logits before temperature."""
+        return self.layers(vector)
+
+    def loss(self, output: Float[Tensor, "batch class"], target: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """Return the mean cross entropy."""
+        return F.cross_entropy(
+            output.float(), target, weight=self.class_weights, label_smoothing=self.label_smoothing
+        )
+
+    def finish(self, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
+        """Return logits divided by the temperature."""
+        return output / self.temperature
+
+    @torch.no_grad()
+    def calibrate(self, output: Float[Tensor, "batch class"], target: Int[Tensor, "batch"]) -> float:
+        """Set the temperature that minimises cross entropy on validation rows, in [0.05, 20].
+
+        Args:
+            output: logits before temperature.
+            target: class indices.
+
+        Returns:
+            The temperature. Golden-section search over its logarithm: the loss has one minimum there.
+        """
+        logits = output.double()
+
+        def nll(log_t: float) -> float:
+            return float(F.cross_entropy(logits / torch.tensor(log_t).double().exp(), target))
+
+        low, high, ratio = -3.0, 3.0, (5**0.5 - 1) / 2
+        for _ in range(40):
+            a, b = high - ratio * (high - low), low + ratio * (high - low)
+            low, high = (low, b) if nll(a) < nll(b) else (a, high)
+        self.temperature.fill_(float(torch.tensor((low + high) / 2).exp()))
+        return float(self.temperature)

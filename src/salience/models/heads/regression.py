@@ -1,0 +1,60 @@
+"""Head: one number, trained on the standardised target, reported in its own units."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from salience.models.slots import MLP, Head
+
+CARD = {
+    "key": "regression",
+    "kind": "head",
+    "title": "Regression on the standardised target",
+    "entry": "RegressionHead",
+    "summary": "A small perceptron and squared error; mean and spread of the training target are kept with the model.",
+    "tasks": ["regression"],
+    "tiny": {"n_outputs": 1, "hidden": [4]},
+}
+
+
+class RegressionHead(Head):
+    """Predict a number.
+
+    Args:
+        dim: size of the row vector.
+        n_outputs: number of targets, 1.
+        hidden: sizes of hidden layers.
+        dropout: share of activations dropped in training.
+    """
+
+    task = "regression"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, dim: int, n_outputs: int = 1, hidden: tuple[int, ...] = (), dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.layers = MLP(dim, n_outputs, tuple(hidden), dropout)
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("std", torch.ones((), dtype=torch.float64))
+
+    def fit_target(self, target: np.ndarray) -> None:
+        """Keep mean and standard deviation of the training target (1 if it is constant)."""
+        self.mean.fill_(float(target.mean()))
+        self.std.fill_(float(target.std()) or 1.0)
+
+    def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch 1"]:
+        """Return the standardised prediction."""
+        return self.layers(vector)
+
+    def loss(self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """Return the mean squared error of the standardised target."""
+        standard = ((target.double() - self.mean) / self.std).to(output.dtype)
+        return F.mse_loss(output.squeeze(1).float(), standard.float())
+
+    def finish(self, output: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1"]:
+        """Return the prediction in units of the target, in float64."""
+        return output.double() * self.std + self.mean

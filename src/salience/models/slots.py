@@ -1,0 +1,146 @@
+"""The slots of a table model: encoder, fusion, head, and the tokens that pass between them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from salience.core.unit import Unit
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Carry a batch of token sequences and say which unit each token belongs to.
+
+    Attributes:
+        values: one vector a token.
+        mask: True where a token is real, False at padding.
+        unit: index of the token's unit among the encoder's units of that row; −1 for none.
+    """
+
+    values: Float[Tensor, "batch token dim"]
+    mask: Bool[Tensor, "batch token"]
+    unit: Int[Tensor, "batch token"]
+
+    def with_values(self, values: Float[Tensor, "batch token dim"]) -> "Tokens":
+        """Return the same tokens with other vectors."""
+        return replace(self, values=values)
+
+
+class Encoder(nn.Module):
+    """Turn raw cells into tokens and one vector a row.
+
+    A text or image encoder serves the columns it is given as one sequence; a number or category encoder
+    serves all columns of its kind, one token a column. Whatever is learned from data before training
+    (vocabulary, bins) is learned in :meth:`fit`, from training rows only, and kept in :meth:`state`.
+
+    Args:
+        columns: names of the columns that it serves.
+    """
+
+    kind: str
+    dim: int
+
+    def __init__(self, columns: list[str]) -> None:
+        super().__init__()
+        self.columns = list(columns)
+
+    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+        """Learn from training rows and build the parameters."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`fit` learned and is not a tensor, as JSON-ready data."""
+        raise NotImplementedError
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Rebuild from :meth:`state`; tensors are loaded afterwards."""
+        raise NotImplementedError
+
+    def prepare(self, frame: pd.DataFrame) -> list[Any]:
+        """Return one compact example a row, computed once for a data set."""
+        raise NotImplementedError
+
+    def length(self, example: Any) -> int:
+        """Return the number of tokens of an example, for batches of like length."""
+        return 1
+
+    def collate(self, examples: list[Any]) -> dict[str, Tensor]:
+        """Join examples to tensors."""
+        raise NotImplementedError
+
+    def embed(self, batch: dict[str, Tensor]) -> Tokens:
+        """Return the continuous input, where gradient methods start."""
+        raise NotImplementedError
+
+    def baseline(self, batch: dict[str, Tensor]) -> Tokens:
+        """Return the neutral input of the same shape as :meth:`embed`."""
+        raise NotImplementedError
+
+    def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
+        """Return tokens in context, and one vector a row."""
+        raise NotImplementedError
+
+    def units(self, row: dict[str, Any]) -> tuple[Unit, ...]:
+        """Return the units of a raw row, in the order that ``Tokens.unit`` counts them."""
+        raise NotImplementedError
+
+    def attention(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return attention maps for explanation, by name; none by default."""
+        return {}
+
+
+class Fusion(nn.Module):
+    """Join the encoders' outputs to one vector a row.
+
+    Args:
+        dims: size of each encoder's row vector.
+        token_dims: size of each encoder's tokens.
+    """
+
+    dim: int
+
+    def forward(
+        self, vectors: dict[str, Float[Tensor, "batch _"]], tokens: dict[str, Tokens]
+    ) -> Float[Tensor, "batch dim"]:
+        """Return one vector a row."""
+        raise NotImplementedError
+
+
+class Head(nn.Module):
+    """Turn the row vector into the answer of a task."""
+
+    task: str
+
+    def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch output"]:
+        """Return raw outputs: logits, or the standardised target."""
+        raise NotImplementedError
+
+    def loss(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, ""]:
+        """Return the mean loss of a batch."""
+        raise NotImplementedError
+
+    def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
+        """Return outputs as users see them: calibrated logits, or the target in its own units."""
+        raise NotImplementedError
+
+
+class MLP(nn.Sequential):
+    """Stack ``Linear → ReLU → Dropout`` blocks and a last linear layer.
+
+    Args:
+        dim_in: size of the input.
+        dim_out: size of the output.
+        hidden: sizes of the hidden layers; none makes it one linear layer.
+        dropout: share of hidden activations that is dropped in training, in [0, 1).
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, hidden: tuple[int, ...] = (), dropout: float = 0.0) -> None:
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(dim_in, size), nn.ReLU(), nn.Dropout(dropout)]
+            dim_in = size
+        super().__init__(*layers, nn.Linear(dim_in, dim_out))

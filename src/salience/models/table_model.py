@@ -1,0 +1,249 @@
+"""A model of a table: encoders → fusion → head."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from salience.core import registry
+from salience.core.errors import DataError
+from salience.core.unit import Unit
+from salience.data.kinds import KINDS
+from salience.data.schema import Schema
+from salience.models.slots import Fusion, Head, Tokens
+
+Batch = dict[str, dict[str, Tensor]]
+Row = dict[str, Any]
+TABULAR = ("number", "category")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name a method and its arguments."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Choose the parts of a table model.
+
+    Attributes:
+        text, image, number, category: encoder of each kind of column.
+        fusion: how encoders are joined.
+        text_columns: ``"joint"`` reads all text columns as one sequence, ``"separate"`` each by its own encoder.
+        hidden: sizes of the head's hidden layers.
+        dropout: share of the head's activations dropped in training.
+        label_smoothing: share of the target spread over all classes.
+        class_weights: ``"equal"`` or ``"balanced"`` (inverse class frequency).
+    """
+
+    text: Part = Part("disan")
+    image: Part = Part("se_resnet")
+    number: Part = Part("piecewise_linear")
+    category: Part = Part("category_embedding")
+    fusion: Part = Part("concat")
+    text_columns: str = "joint"
+    hidden: tuple = (128,)
+    dropout: float = 0.2
+    label_smoothing: float = 0.0
+    class_weights: str = "equal"
+
+
+def column_groups(schema: Schema, text_columns: str) -> dict[str, tuple[str, list[str]]]:
+    """Return encoder name → (kind, columns): one group for numbers, one for categories, the rest as asked."""
+    by_kind: dict[str, list[str]] = {}
+    for column in schema.inputs:
+        by_kind.setdefault(column.kind, []).append(column.name)
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for kind in KINDS:
+        columns = by_kind.get(kind, [])
+        joint = kind in TABULAR or (kind == "text" and text_columns == "joint")
+        if columns and joint:
+            groups[kind] = (kind, columns)
+        else:
+            groups |= {f"{kind}_{i}": (kind, [name]) for i, name in enumerate(columns)}
+    return groups
+
+
+class TableModel(nn.Module):
+    """Join one encoder a group of columns, a fusion and a head.
+
+    Args:
+        schema: columns and task, fitted on training rows.
+        config: names and arguments of the parts.
+    """
+
+    def __init__(self, schema: Schema, config: ModelConfig) -> None:
+        super().__init__()
+        self.schema, self.config = schema, config
+        self.groups = column_groups(schema, config.text_columns)
+        if not self.groups:
+            raise DataError(
+                "There is no input column", f"Target {schema.target.name!r} only.", "Keep a column."
+            )
+        self.encoders = nn.ModuleDict()
+        for name, (kind, columns) in self.groups.items():
+            part = getattr(config, kind)
+            self.encoders[name] = registry.load("encoder", part.name)(columns, **part.args)
+        self.fusion: Fusion
+        self.head: Head
+
+    def fit_parts(self, train: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
+        """Learn vocabularies and bins from training rows, and build all parameters."""
+        for encoder in self.encoders.values():
+            encoder.fit(train, generator)
+        self._build_top(self._class_weights(target))
+        if self.head.task == "regression":
+            self.head.fit_target(target)
+
+    def _class_weights(self, target: np.ndarray) -> list[float] | None:
+        if self.schema.task != "classification" or self.config.class_weights != "balanced":
+            return None
+        counts = np.bincount(target, minlength=len(self.schema.classes or []))
+        return (len(target) / (len(counts) * np.maximum(counts, 1))).tolist()
+
+    def _build_top(self, class_weights: list[float] | None = None) -> None:
+        dims = {name: encoder.dim for name, encoder in self.encoders.items()}
+        token_dims = {n: e.token_dim for n, e in self.encoders.items() if self.groups[n][0] in TABULAR}
+        fusion = registry.load("fusion", self.config.fusion.name)
+        self.fusion = fusion(dims, token_dims, **self.config.fusion.args)
+        args: dict[str, Any] = {"hidden": tuple(self.config.hidden), "dropout": self.config.dropout}
+        if self.schema.task == "classification":
+            args |= {"class_weights": class_weights, "label_smoothing": self.config.label_smoothing}
+        outputs = len(self.schema.classes or [None])
+        self.head = registry.load("head", self.schema.task)(self.fusion.dim, outputs, **args)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the encoders learned besides tensors."""
+        return {name: encoder.state() for name, encoder in self.encoders.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Rebuild parts from :meth:`state`; tensors are loaded afterwards."""
+        for name, encoder in self.encoders.items():
+            encoder.restore(state[name])
+        self._build_top()
+
+    def prepare(self, frame: pd.DataFrame) -> list[Row]:
+        """Return one compact example a row of canonical cells."""
+        parts = {name: encoder.prepare(frame) for name, encoder in self.encoders.items()}
+        return [dict(zip(parts, examples, strict=True)) for examples in zip(*parts.values(), strict=True)]
+
+    def length(self, example: Row) -> int:
+        """Return the number of tokens of the longest encoder input."""
+        return max(self.encoders[name].length(part) for name, part in example.items())
+
+    def collate(self, examples: list[Row]) -> Batch:
+        """Join examples to tensors, on the model's device."""
+        device = next(self.parameters()).device
+        return {
+            name: {
+                key: value.to(device) for key, value in encoder.collate([e[name] for e in examples]).items()
+            }
+            for name, encoder in self.encoders.items()
+        }
+
+    def embed(self, batch: Batch) -> dict[str, Tokens]:
+        """Return every encoder's continuous input."""
+        return {name: encoder.embed(batch[name]) for name, encoder in self.encoders.items()}
+
+    def baseline(self, batch: Batch) -> dict[str, Tokens]:
+        """Return every encoder's neutral input."""
+        return {name: encoder.baseline(batch[name]) for name, encoder in self.encoders.items()}
+
+    def forward_tokens(self, tokens: dict[str, Tokens]) -> Float[Tensor, "batch output"]:
+        """Return raw outputs from embedded inputs."""
+        encoded = {name: encoder.encode(tokens[name]) for name, encoder in self.encoders.items()}
+        vectors = {name: vector for name, (_, vector) in encoded.items()}
+        return self.head(self.fusion(vectors, {name: context for name, (context, _) in encoded.items()}))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch output"]:
+        """Return raw outputs: logits, or the standardised target."""
+        return self.forward_tokens(self.embed(batch))
+
+    def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
+        """Return outputs as users see them."""
+        return self.head.finish(output)
+
+    @torch.no_grad()
+    def outputs(
+        self, frame: pd.DataFrame, *, calibrated: bool = True, batch_tokens: int = 16_384
+    ) -> np.ndarray:
+        """Return outputs for canonical rows, in evaluation mode, in the order given.
+
+        Args:
+            frame: canonical input columns.
+            calibrated: False for logits before temperature and the standardised target.
+            batch_tokens: rows × longest length of a batch; rows of like length go together.
+
+        Returns:
+            float64 array ``(row, output)``: logits, or the target in its own units.
+        """
+        examples = self.prepare(frame)
+        lengths = np.array([self.length(e) for e in examples], dtype=int)
+        order = np.argsort(lengths, kind="stable")
+        result = np.zeros((len(examples), self.n_outputs))
+        was_training = self.training
+        self.eval()
+        try:
+            for index in _like_length(order, lengths, batch_tokens):
+                output = self(self.collate([examples[i] for i in index]))
+                result[index] = (self.finish(output) if calibrated else output).double().cpu().numpy()
+        finally:
+            self.train(was_training)
+        return result
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs: classes, or one."""
+        return len(self.schema.classes) if self.schema.task == "classification" else 1
+
+    def predict_proba(self, outputs: np.ndarray) -> np.ndarray:
+        """Return class probabilities from logits."""
+        from scipy.special import softmax
+
+        return softmax(outputs, axis=1)
+
+    def units(self, row: Row) -> tuple[Unit, ...]:
+        """Return all units of a canonical row, encoder by encoder."""
+        return tuple(unit for encoder in self.encoders.values() for unit in encoder.units(row))
+
+    def unit_offsets(self, row: Row) -> dict[str, int]:
+        """Return where each encoder's units start in :meth:`units` of that row."""
+        offsets, start = {}, 0
+        for name, encoder in self.encoders.items():
+            offsets[name] = start
+            start += len(encoder.units(row))
+        return offsets
+
+    def remove(self, row: Row, units: tuple[Unit, ...] | list[Unit]) -> Row:
+        """Return the row without these units, each column's neutral value in their place."""
+        by_column: dict[str, list[Unit]] = {}
+        for unit in units:
+            by_column.setdefault(unit.column, []).append(unit)
+        columns = {c.name: c for c in self.schema.inputs}
+        changed = {
+            name: KINDS[columns[name].kind].remove(row[name], removed, columns[name].baseline)
+            for name, removed in by_column.items()
+        }
+        return {**row, **changed}
+
+    def attention(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Return attention maps by encoder name, without those that have none."""
+        maps = {name: encoder.attention(batch[name]) for name, encoder in self.encoders.items()}
+        return {name: found for name, found in maps.items() if found}
+
+
+def _like_length(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    batches, start = [], 0
+    for stop in range(1, len(order) + 1):
+        full = stop == len(order) or (stop + 1 - start) * max(lengths[order[stop]], 1) > batch_tokens
+        if full:
+            batches.append(order[start:stop])
+            start = stop
+    return batches

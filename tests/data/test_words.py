@@ -1,5 +1,7 @@
 """The cutting rule: known answers, and properties that hold for any text."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_known_answers(text, expected):
 def test_pieces_cover_every_visible_character_once(text):
     spans = cut(text)
     assert all(a < b for a, b in spans)
-    assert all(previous[1] <= following[0] for previous, following in zip(spans, spans[1:], strict=False))
+    assert all(previous[1] <= following[0] for previous, following in pairwise(spans))
     covered = {i for a, b in spans for i in range(a, b)}
     assert covered == {i for i, character in enumerate(text) if not character.isspace()}
 

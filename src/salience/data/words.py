@@ -3,7 +3,8 @@
 The rule, in full:
 
 * A word is a run of letters, digits and their marks. An apostrophe between two of them stays inside
-  (``don't``, ``5'4``), a decimal point between digits too (``3.5``), and a comma before three digits (``1,000``).
+  (``don't``, ``5'4``), a decimal point between digits too (``3.5``), and a comma before three digits
+  (``1,000``).
 * A hyphen, a slash and an underscore separate, so that ``well-made`` shares ``made`` with other texts.
 * Every ideograph and kana is a word of its own, since these scripts write no spaces.
 * Any other character that is not white space is a mark of its own, with what modifies it

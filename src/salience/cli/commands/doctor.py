@@ -1,0 +1,2 @@
+"""``salience doctor``."""
+EXAMPLES = ("salience doctor",)

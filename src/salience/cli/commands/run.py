@@ -1,0 +1,90 @@
+"""``salience run``: the main job."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from salience.cli.answer import Answer
+from salience.cli.options import Config, Drop, Kind, Preset, Seed, Set, Source, Target, TimeLimit, parse_kinds
+
+EXAMPLES = (
+    "salience run clothing-reviews --drop Rating",
+    "salience run my.csv --target price --kind zip=category --time-limit 5",
+    "salience run my.csv --target price --set training.epochs=3 --json > result.json",
+)
+
+
+def command(
+    source: Source,
+    target: Target = None,
+    drop: Drop = None,
+    kind: Kind = None,
+    preset: Preset = "good",
+    time_limit: TimeLimit = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run. Default: runs/NAME.")
+    ] = None,
+    config: Config = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an unfinished run in the same folder.")] = True,
+) -> Answer:
+    """Train a model on a table, score it beside baselines, explain it, audit it, and write one page about it.
+
+    What each column is (text, image, number, category) is found out, shown, and can be set with --kind.
+    A run that was interrupted goes on where it stopped when the same command is given again.
+    """
+    from salience.pipeline import run
+
+    result = run(
+        source,
+        target=target,
+        drop=tuple(drop or ()),
+        kinds=parse_kinds(kind),
+        preset=preset,
+        time_limit=time_limit,
+        seed=seed,
+        out=out,
+        config=config,
+        overrides=list(assignments or ()),
+        resume=resume,
+    )
+    return Answer(_data(result), _view(result))
+
+
+def _data(result: Any) -> dict[str, Any]:
+    return {
+        "folder": result.folder,
+        "report": result.report,
+        "metrics": result.metrics,
+        "findings": [finding.to_json() for finding in result.findings],
+    }
+
+
+def _view(result: Any) -> list[Any]:
+    from salience.cli.views import explanation_view, findings_table, metrics_table, schema_table
+    from salience.core.io import read_json
+    from salience.explain.explanation import Explanation
+
+    folder = Path(result.folder)
+    schema = read_json(folder / "schema.json")
+    with (folder / "explanations.jsonl").open(encoding="utf-8") as lines:
+        first = next(iter(lines), None)
+    example = [] if first is None else explanation_view(Explanation.from_json(_parsed(first)))
+    return [
+        schema_table(schema["columns"]),
+        "",
+        metrics_table(result.metrics),
+        "",
+        findings_table(result.findings),
+        "",
+        *(["One prediction, explained", *example, ""] if example else []),
+        f"Report: {result.report}",
+    ]
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    import json
+
+    return json.loads(line)

@@ -1,0 +1,163 @@
+"""Tables and sentences for the terminal, from the same value objects that the report shows."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+MARKS = {
+    "pass": ("✓", "green"),
+    "warn": ("!", "yellow"),
+    "fail": ("✗", "red"),
+    "info": ("·", "cyan"),
+    "not measured": ("–", "dim"),
+}
+METRIC_NAMES = {
+    "auroc": "AUROC ↑", "accuracy": "accuracy ↑", "macro_f1": "macro-F1 ↑", "log_loss": "log loss ↓",
+    "rmse": "RMSE ↓", "mae": "MAE ↓", "r2": "R² ↑",
+}  # fmt: skip
+LONGEST_CELL = 44
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number as a person writes it; a dash for none."""
+    if value is None or value != value:
+        return "–"
+    if value and (abs(value) >= 10_000 or abs(value) < 10**-digits):
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}f}"
+
+
+def with_interval(score: dict[str, Any] | None) -> str:
+    """Return ``0.951 (0.944–0.958)``."""
+    if not score:
+        return "–"
+    low, high = score.get("interval") or (None, None)
+    shown = number(score["value"])
+    return shown if low is None or high is None else f"{shown} ({number(low)} to {number(high)})"
+
+
+def shorten(value: Any, length: int = LONGEST_CELL) -> str:
+    """Return a value on one line, cut at a readable length."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> Table:
+    """Return a plain table; ``right`` names the columns of numbers. Cells are text, never markup."""
+    result = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        result.add_column(escape(column), justify="right" if column in right else "left", header_style="dim")
+    for row in rows:
+        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return result
+
+
+def records_table(title: str, records: Sequence[dict[str, Any]]) -> Table:
+    """Return a table of flat dictionaries; columns in order of first appearance."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    is_number = [
+        name
+        for name in columns
+        if all(isinstance(r.get(name), int | float | None) for r in records)
+    ]
+    rows = [[_cell(record.get(name)) for name in columns] for record in records]
+    return table(title, columns, rows, right=is_number)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    return "" if value is None else shorten(value)
+
+
+def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> Table:
+    """Return the schema: what each column is taken for, and why."""
+    rows = [
+        (
+            column["name"],
+            column.get("kind") or "",
+            column.get("role") or "",
+            f"{column['missing']:.1%}" if isinstance(column.get("missing"), float) else column.get("missing", ""),
+            column.get("distinct", ""),
+            shorten(", ".join(str(example) for example in column.get("examples") or ()), 36),
+            column.get("reason") or "",
+        )
+        for column in columns
+    ]
+    names = ("column", "kind", "role", "missing", "distinct", "examples", "why")
+    return table(title, names, rows, right=("missing", "distinct"))
+
+
+def metrics_table(metrics: dict[str, Any], title: str = "") -> Table:
+    """Return test scores of the model beside those of the baselines, each with its 95 % interval."""
+    test = dict(metrics["test"])
+    baselines = test.pop("baselines", {})
+    names = [name for name in METRIC_NAMES if name in test]
+    rows = [["this model", *(with_interval(test[name]) for name in names)]]
+    rows += [
+        [baseline, *(with_interval(scores.get(name)) for name in names)] for baseline, scores in baselines.items()
+    ]
+    title = title or "Scores on the test rows (95 % interval)"
+    return table(title, ["", *(METRIC_NAMES[name] for name in names)], rows)
+
+
+def findings_table(findings: Sequence[Any]) -> Table:
+    """Return findings with a mark for each verdict."""
+    order = {verdict: position for position, verdict in enumerate(("fail", "warn", "pass", "info", "not measured"))}
+    rows = []
+    for finding in sorted(findings, key=lambda f: order[f.verdict]):
+        mark, style = MARKS[finding.verdict]
+        answer = finding.answer + (f" {finding.advice}" if finding.advice and finding.verdict != "pass" else "")
+        rows.append((Text(mark, style=style), finding.check, answer))
+    return table("Findings", ("", "check", "answer"), rows)
+
+
+def highlighted(explanation: Any, *, strength: float = 0.15) -> list[Text]:
+    """Return the inputs of an explanation with supporting units in green and opposing ones in red.
+
+    A unit is marked if its value is at least ``strength`` of the largest one.
+    """
+    largest = max((abs(value) for value in explanation.values), default=0.0) or 1.0
+    shares = {unit: value / largest for unit, value in zip(explanation.units, explanation.values, strict=True)}
+    lines = []
+    for column in dict.fromkeys(unit.column for unit in explanation.units):
+        units = {unit: share for unit, share in shares.items() if unit.column == column}
+        lines.append(_highlighted_column(column, explanation.inputs.get(column), units, strength))
+    return lines
+
+
+def _highlighted_column(column: str, value: Any, shares: dict[Any, float], strength: float) -> Text:
+    kinds = {unit.kind for unit in shares}
+    if kinds != {"text"}:
+        line = Text()
+        for unit, share in shares.items():
+            line.append(unit.label, style=_style(share, strength)).append("  ")
+        return line
+    text = str(value)
+    line = Text(f"{column}: ", style="dim").append(Text(text, style="default"))
+    start_of_text = len(column) + 2
+    for unit, share in shares.items():
+        start, stop = unit.locator
+        style = _style(share, strength)
+        if style:
+            line.stylize(style, start_of_text + int(start), start_of_text + int(stop))
+    return line
+
+
+def _style(share: float, strength: float) -> str:
+    if abs(share) < strength:
+        return ""
+    colour = "green" if share > 0 else "red"
+    return f"bold reverse {colour}" if abs(share) >= 0.5 else f"bold {colour}"
+
+
+def explanation_view(explanation: Any) -> list[Any]:
+    """Return one explanation: the row with marked units, then the sentences that say the same in words."""
+    sentences = [Text(f"  {sentence.text}") for sentence in explanation.words().sentences]
+    legend = Text("  green speaks for the answer, red against it", style="dim")
+    return [*(Text("  ").append(line) for line in highlighted(explanation)), legend, Text(), *sentences]

@@ -1,0 +1,1 @@
+"""The attention catalogue, one technique a file, a folder for each category."""

@@ -1,0 +1,1 @@
+"""Self-attention: every token looks at the others of its own sequence."""

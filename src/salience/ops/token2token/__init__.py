@@ -1,0 +1,1 @@
+"""Directional, feature-wise attention from every token to the others (DiSAN)."""

@@ -1,8 +1,8 @@
 """Hand-set models and rows with known answers, for tests of explainers, checks and reports.
 
-:class:`LinearToy` is a bag of words plus weighted numbers and categories. Its weights are written down here, so
-the exact contribution of every unit is known. It serves both protocols of :mod:`salience.explain.model`: the
-black box is plain numpy, the white box is torch with one token a unit.
+:class:`LinearToy` is a bag of words plus weighted numbers and categories. Its weights are written down here,
+so the exact contribution of every unit is known. It serves both protocols of :mod:`salience.explain.model`:
+the black box is plain numpy, the white box is torch with one token a unit.
 """
 
 from typing import Any
@@ -44,7 +44,10 @@ def toy_schema(task: str = "binary") -> Schema:
     kinds = [(c, "text", "") for c in TEXTS] + [(c, "number", MEDIANS[c]) for c in NUMBERS]
     kinds += [(c, "category", None) for c in CATEGORIES]
     columns = [Column(name, kind, "input", "toy", 0, 3, (), baseline) for name, kind, baseline in kinds]
-    return Schema(tuple(columns), "regression" if task == "regression" else "classification")
+    kind = "number" if task == "regression" else "category"
+    columns.append(Column(TARGET[task], kind, "target", "toy", 0, 3, (), None))
+    classes = list(CLASSES[task]) if task in CLASSES else None
+    return Schema(tuple(columns), "classification" if classes else "regression", classes)
 
 
 def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary") -> pd.DataFrame:
@@ -83,8 +86,8 @@ class LinearToy(nn.Module):
 
     Args:
         task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
-        variant: ``"linear"``; ``"zero"``, where nothing matters; ``"nonlinear"``, where the words saturate and
-            interact with the category.
+        variant: ``"linear"``; ``"zero"``, where nothing matters; ``"nonlinear"``, where the words saturate
+            and interact with the category.
         fail_after: raise :class:`ToyFailureError` after this many calls of the model.
     """
 
@@ -216,17 +219,17 @@ class LinearToy(nn.Module):
         """Return the outputs of a batch."""
         return self.forward_tokens(self.embed(batch))
 
-    def unit_offsets(self, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-        """Return, for each encoder, where its units begin in ``units(row)``, one entry a row."""
-        words = np.array([sum(len(_words(row[c])) for c in TEXTS) for row in rows], int)
-        return {"text": 0 * words, "number": words, "category": words + len(NUMBERS)}
+    def unit_offsets(self, row: dict[str, Any]) -> dict[str, int]:
+        """Return where each encoder's units begin in ``units(row)``."""
+        words = sum(len(_words(row[c])) for c in TEXTS)
+        return {"text": 0, "number": words, "category": words + len(NUMBERS)}
 
     def attention(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return source-to-token weights that follow the size of the words' weights, shape (batch, token, feature)."""
+        """Return source-to-token weights (batch, token, feature) that follow the size of the words' weights."""
         values = self.embed(batch)["text"].values.abs()
         logits = values.masked_fill((batch["text"] < 0).unsqueeze(-1), -torch.inf)
         weights = torch.nan_to_num(logits.softmax(dim=1))
-        return {"text": {"source_to_token": weights}}
+        return {"text": {"source2token": weights}}
 
 
 def _words(text: str) -> list[str]:

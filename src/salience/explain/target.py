@@ -1,0 +1,110 @@
+"""What is explained: one class, one class against another, or a predicted number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from salience.core.errors import ConfigError, UnsupportedError, nearest
+
+Spec = str | int | tuple[str | int, str | int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Name one number that a model computes for a row.
+
+    Attributes:
+        index: position of the class among the outputs; 0 for regression.
+        name: what a person reads: the class, ``"a rather than b"``, or the target column.
+        quantity: ``"log-odds"`` (of a class against the others) or ``"value"`` (in units of the target).
+        against: position of the class to contrast with; None against all others.
+    """
+
+    index: int
+    name: str
+    quantity: str
+    against: int | None = None
+
+
+def resolve(schema: Any, spec: Spec, outputs: Float[np.ndarray, "row output"]) -> list[Target]:
+    """Return the target of each row.
+
+    Args:
+        schema: schema of the model.
+        spec: ``"predicted"``; a class, by name or position; a pair of classes ``(a, b)``, which asks why ``a``
+            rather than ``b``. Regression knows ``"predicted"`` alone. A number is first looked up as the
+            name of a class, since labels are often numbers.
+        outputs: outputs of the rows, for the predicted class.
+
+    Raises:
+        ConfigError: there is no such class; the nearest is suggested.
+        UnsupportedError: a class was asked of a regression.
+    """
+    classes = schema.classes
+    if classes is None:
+        if spec not in ("predicted", "value"):
+            raise UnsupportedError(
+                "A regression has no classes to explain", f"target={spec!r}", 'Use target="predicted".'
+            )
+        return [Target(0, schema.target.name, "value")] * len(outputs)
+    if isinstance(spec, tuple):
+        return [_contrast(spec, classes)] * len(outputs)
+    if spec == "predicted" and spec not in classes:
+        every = [Target(i, name, "log-odds") for i, name in enumerate(classes)]
+        return [every[i] for i in outputs.argmax(axis=1)]
+    index = _index(spec, classes)
+    return [Target(index, classes[index], "log-odds")] * len(outputs)
+
+
+def _contrast(spec: tuple[Any, ...], classes: list[str]) -> Target:
+    if len(spec) != 2 or _index(spec[0], classes) == _index(spec[1], classes):
+        raise ConfigError("A contrast needs two different classes", f"target={spec!r}", "Give (a, b).")
+    index, against = (_index(part, classes) for part in spec)
+    return Target(index, f"{classes[index]} rather than {classes[against]}", "log-odds", against)
+
+
+def _index(spec: str | int, classes: list[str]) -> int:
+    if str(spec) in classes:
+        return classes.index(str(spec))
+    if isinstance(spec, int) and not isinstance(spec, bool) and 0 <= spec < len(classes):
+        return spec
+    raise ConfigError(f"Unknown target {spec!r}", "", nearest(str(spec), classes), code="SAL-C004")
+
+
+def score(outputs: Any, targets: Sequence[Target]) -> Any:
+    """Return the number that each row's target names.
+
+    Log-odds of class ``c`` are ``z_c − logsumexp(z of the others)``; against class ``b``, ``z_c − z_b``.
+
+    Args:
+        outputs: array or tensor (row, output), as a model returns them.
+        targets: one a row.
+
+    Returns:
+        One number a row, of the same type as ``outputs``; gradients pass through.
+    """
+    rows, index = np.arange(len(targets)), np.array([t.index for t in targets], dtype=int)
+    chosen = outputs[rows, index]
+    if not targets or targets[0].quantity == "value":
+        return chosen
+    others = np.ones(tuple(outputs.shape), dtype=bool)
+    for row, target in enumerate(targets):
+        if target.against is None:
+            others[row, target.index] = False
+        else:
+            others[row] = np.arange(outputs.shape[1]) == target.against
+    return chosen - _logsumexp(outputs, others)
+
+
+def _logsumexp(outputs: Any, keep: np.ndarray) -> Any:
+    if isinstance(outputs, np.ndarray):
+        from scipy.special import logsumexp
+
+        return logsumexp(np.where(keep, outputs, -np.inf), axis=1)
+    import torch
+
+    hidden = torch.from_numpy(~keep).to(outputs.device)
+    return outputs.masked_fill(hidden, -torch.inf).logsumexp(dim=1)

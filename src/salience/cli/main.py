@@ -77,7 +77,7 @@ def load_command(name: str) -> Any:
 
 def _help(text: str, examples: tuple[str, ...]) -> str:
     title = "\n\n[bold]Examples[/bold]\n\n" if len(examples) > 1 else "\n\n[bold]Example[/bold]\n\n"
-    lines = "\n".join(f"  {example}".replace("[", r"\[") for example in examples)
+    lines = "\n".join(f"\u00a0 {example}".replace("[", r"\[") for example in examples)
     return text.replace("[", r"\[") + (title + lines if examples else "")
 
 

@@ -38,7 +38,9 @@ Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of options.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set one option, as in training.epochs=3. May be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set one option, as in training.epochs=3. May be repeated."
+    ),
 ]
 
 
@@ -49,7 +51,10 @@ def parse_kinds(texts: list[str] | None) -> dict[str, str]:
         column, sign, kind = text.rpartition("=")
         if not sign or not column or not kind:
             raise ConfigError(
-                "--kind needs the form COLUMN=KIND", repr(text), "For example --kind Age=number.", code="SAL-C004"
+                "--kind needs the form COLUMN=KIND",
+                repr(text),
+                "For example --kind Age=number.",
+                code="SAL-C004",
             )
         kinds[column] = kind
     return kinds

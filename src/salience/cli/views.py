@@ -45,7 +45,9 @@ def shorten(value: Any, length: int = LONGEST_CELL) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> Table:
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+) -> Table:
     """Return a plain table; ``right`` names the columns of numbers. Cells are text, never markup."""
     result = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
@@ -59,9 +61,7 @@ def records_table(title: str, records: Sequence[dict[str, Any]]) -> Table:
     """Return a table of flat dictionaries; columns in order of first appearance."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     is_number = [
-        name
-        for name in columns
-        if all(isinstance(r.get(name), int | float | None) for r in records)
+        name for name in columns if all(isinstance(r.get(name), int | float | None) for r in records)
     ]
     rows = [[_cell(record.get(name)) for name in columns] for record in records]
     return table(title, columns, rows, right=is_number)
@@ -82,7 +82,9 @@ def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> T
             column["name"],
             column.get("kind") or "",
             column.get("role") or "",
-            f"{column['missing']:.1%}" if isinstance(column.get("missing"), float) else column.get("missing", ""),
+            f"{column['missing']:.1%}"
+            if isinstance(column.get("missing"), float)
+            else column.get("missing", ""),
             column.get("distinct", ""),
             shorten(", ".join(str(example) for example in column.get("examples") or ()), 36),
             column.get("reason") or "",
@@ -100,7 +102,8 @@ def metrics_table(metrics: dict[str, Any], title: str = "") -> Table:
     names = [name for name in METRIC_NAMES if name in test]
     rows = [["this model", *(with_interval(test[name]) for name in names)]]
     rows += [
-        [baseline, *(with_interval(scores.get(name)) for name in names)] for baseline, scores in baselines.items()
+        [baseline, *(with_interval(scores.get(name)) for name in names)]
+        for baseline, scores in baselines.items()
     ]
     title = title or "Scores on the test rows (95 % interval)"
     return table(title, ["", *(METRIC_NAMES[name] for name in names)], rows)
@@ -108,11 +111,15 @@ def metrics_table(metrics: dict[str, Any], title: str = "") -> Table:
 
 def findings_table(findings: Sequence[Any]) -> Table:
     """Return findings with a mark for each verdict."""
-    order = {verdict: position for position, verdict in enumerate(("fail", "warn", "pass", "info", "not measured"))}
+    order = {
+        verdict: position for position, verdict in enumerate(("fail", "warn", "pass", "info", "not measured"))
+    }
     rows = []
     for finding in sorted(findings, key=lambda f: order[f.verdict]):
         mark, style = MARKS[finding.verdict]
-        answer = finding.answer + (f" {finding.advice}" if finding.advice and finding.verdict != "pass" else "")
+        answer = finding.answer + (
+            f" {finding.advice}" if finding.advice and finding.verdict != "pass" else ""
+        )
         rows.append((Text(mark, style=style), finding.check, answer))
     return table("Findings", ("", "check", "answer"), rows)
 
@@ -123,7 +130,9 @@ def highlighted(explanation: Any, *, strength: float = 0.15) -> list[Text]:
     A unit is marked if its value is at least ``strength`` of the largest one.
     """
     largest = max((abs(value) for value in explanation.values), default=0.0) or 1.0
-    shares = {unit: value / largest for unit, value in zip(explanation.units, explanation.values, strict=True)}
+    shares = {
+        unit: value / largest for unit, value in zip(explanation.units, explanation.values, strict=True)
+    }
     lines = []
     for column in dict.fromkeys(unit.column for unit in explanation.units):
         units = {unit: share for unit, share in shares.items() if unit.column == column}

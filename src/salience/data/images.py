@@ -131,3 +131,11 @@ def _stretched(image: "Image") -> "Image":
     low, high = np.nanmin(values), np.nanmax(values)
     scaled = np.nan_to_num((values - low) / ((high - low) or 1.0) * 255)
     return Image.fromarray(scaled.round().astype(np.uint8)).convert("RGB")
+
+
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6", b"RIFF")
+
+
+def looks_encoded(value: Any) -> bool:
+    """Tell whether bytes begin like a picture's file."""
+    return isinstance(value, bytes | bytearray) and bytes(value[:8]).startswith(_MAGIC)

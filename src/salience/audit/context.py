@@ -1,0 +1,158 @@
+"""What a check may look at: one model, its rows, its outputs (computed once) and the baselines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from salience.audit.baselines import TRIVIAL, Baseline, constant_predictions
+from salience.core.errors import UnsupportedError
+from salience.core.metrics import HIGHER_IS_BETTER, MAIN, METRICS
+from salience.core.stats import generator
+
+
+@dataclass
+class AuditContext:
+    """Hold a model and the rows on which it is audited.
+
+    Attributes:
+        model: any object with ``outputs(frame)`` over canonical rows (logits, or the target in its own units).
+        schema: columns and task.
+        frames: split (``"train"``, ``"validation"``, ``"test"``) → raw rows with the target and dropped columns.
+        baselines: name → predictions for the test rows, as arrays or as :class:`Baseline`.
+        explanations: explanations with a measured faithfulness.
+        cost: what is known of the training: ``train_seconds``, ``model_bytes``.
+        seed: seed of every sample and resample.
+        quick: look at fewer rows and resamples.
+    """
+
+    model: Any
+    schema: Any
+    frames: Mapping[str, pd.DataFrame]
+    baselines: Mapping[str, Baseline | np.ndarray] = field(default_factory=dict)
+    explanations: tuple = ()
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        self.baselines = {
+            name: given if isinstance(given, Baseline) else Baseline(np.asarray(given))
+            for name, given in self.baselines.items()
+        }
+        self.forwards = 0
+        self._inputs: dict[str, pd.DataFrame] = {}
+        self._outputs: dict[tuple[str, bool], np.ndarray] = {}
+
+    @property
+    def task(self) -> str:
+        """``"classification"`` or ``"regression"``."""
+        return self.schema.task
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's main metric."""
+        return MAIN[self.task]
+
+    @property
+    def replicates(self) -> int:
+        """Number of bootstrap resamples."""
+        return 200 if self.quick else 500
+
+    def frame(self, split: str) -> pd.DataFrame:
+        """Return the raw rows of a split.
+
+        Raises:
+            UnsupportedError: the context has no such rows.
+        """
+        found = self.frames.get(split)
+        if found is None or len(found) == 0:
+            raise UnsupportedError(
+                f"There are no {split} rows", "", "Give them to the audit.", code="SAL-A001"
+            )
+        return found
+
+    def inputs(self, split: str) -> pd.DataFrame:
+        """Return the canonical input columns of a split, numbered from 0."""
+        if split not in self._inputs:
+            names = [column.name for column in self.schema.inputs]
+            self._inputs[split] = self.schema.parse(self.frame(split))[names].reset_index(drop=True)
+        return self._inputs[split]
+
+    def truth(self, split: str) -> np.ndarray:
+        """Return class indices, or target values, of a split."""
+        return self.schema.encode_target(self.frame(split))
+
+    def outputs(self, split: str) -> np.ndarray:
+        """Return outputs of all rows of a split, ``(row, output)``."""
+        return self._cached(split, calibrated=True)
+
+    def raw_outputs(self, split: str) -> np.ndarray:
+        """Return logits before temperature scaling; the same as :meth:`outputs` without a temperature."""
+        return self._cached(split, calibrated=self.temperature is None)
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature of the model's head, None if it has none."""
+        found = getattr(getattr(self.model, "head", None), "temperature", None)
+        return None if found is None else float(found)
+
+    def _cached(self, split: str, *, calibrated: bool) -> np.ndarray:
+        key = (split, calibrated)
+        if key not in self._outputs:
+            options = {} if calibrated else {"calibrated": False}
+            self._outputs[key] = self._run(self.inputs(split), **options)
+        return self._outputs[key]
+
+    def _run(self, inputs: pd.DataFrame, **options: Any) -> np.ndarray:
+        self.forwards += len(inputs)
+        return np.asarray(self.model.outputs(inputs, **options), dtype=float)
+
+    def probabilities(self, split: str) -> np.ndarray:
+        """Return class probabilities of a split, ``(row, class)``.
+
+        Raises:
+            UnsupportedError: the target is a number.
+        """
+        if self.task != "classification":
+            raise UnsupportedError("Probabilities need classes", f"The task is {self.task}.", "")
+        return as_predictions(self.task, self.outputs(split))
+
+    def predictions(self, split: str) -> np.ndarray:
+        """Return probabilities ``(row, class)``, or values ``(row,)``."""
+        return as_predictions(self.task, self.outputs(split))
+
+    def predict(self, inputs: pd.DataFrame) -> np.ndarray:
+        """Return predictions for canonical rows that are not a split (not cached)."""
+        return as_predictions(self.task, self._run(inputs))
+
+    def score(self, truth: np.ndarray, predictions: np.ndarray) -> float:
+        """Return the main metric."""
+        return METRICS[self.task][self.metric](truth, predictions)
+
+    def gain(self, better: float, worse: float) -> float:
+        """Return by how much the first score is better than the second, positive if it is."""
+        return better - worse if HIGHER_IS_BETTER[self.metric] else worse - better
+
+    def trivial(self) -> np.ndarray:
+        """Return the trivial answer for the test rows: the baseline of that name, or training class shares or mean."""
+        name = TRIVIAL[self.task]
+        if name in self.baselines:
+            return self.baselines[name].predictions
+        return constant_predictions(self.schema, self.truth("train"), len(self.frame("test")))
+
+    def sample(self, split: str, limit: int, purpose: str) -> np.ndarray:
+        """Return sorted positions of at most ``limit`` random rows of a split (a third of them if quick)."""
+        rows, limit = len(self.frame(split)), max(limit // 3, 1) if self.quick else limit
+        if rows <= limit:
+            return np.arange(rows)
+        return np.sort(generator(self.seed, purpose).choice(rows, limit, replace=False))
+
+
+def as_predictions(task: str, outputs: np.ndarray) -> np.ndarray:
+    """Return probabilities from logits, or values from a column of values."""
+    from scipy.special import softmax
+
+    return softmax(outputs, axis=1) if task == "classification" else outputs[:, 0]

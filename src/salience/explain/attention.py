@@ -69,9 +69,7 @@ class Attention:
             if not hasattr(model, "attention"):
                 raise _no_maps(model)
             # one row at a time: a map takes tokens² × features numbers, and a row needs no padding
-            result = [
-                self._row(model, frame.iloc[i : i + 1], targets[i : i + 1]) for i in range(len(frame))
-            ]
+            result = [self._row(model, frame.iloc[i : i + 1], targets[i : i + 1]) for i in range(len(frame))]
         seconds = (perf_counter() - begin) / len(frame)
         return [Attribution(v, output, None, "none", None, 2, seconds, maps) for v, output, maps in result]
 

@@ -139,13 +139,17 @@ def _step(model: WhiteBox, path: Path, row: Tensor, node: Tensor) -> dict[str, F
         return {n: torch.zeros(d.shape[:2]) for n, d in distance.items()}
     gradients = torch.autograd.grad(total, leaves, allow_unused=True)
     return {
-        name: torch.zeros(distance[name].shape[:2]) if gradient is None else (gradient * distance[name]).sum(-1)
+        name: torch.zeros(distance[name].shape[:2])
+        if gradient is None
+        else (gradient * distance[name]).sum(-1)
         for name, gradient in zip(points, gradients, strict=True)
     }
 
 
 def unit_sums(
-    units: list[int], index: dict[str, Int[Tensor, "row token"]], values: dict[str, Float[Tensor, "row token"]]
+    units: list[int],
+    index: dict[str, Int[Tensor, "row token"]],
+    values: dict[str, Float[Tensor, "row token"]],
 ) -> list[Float[np.ndarray, " unit"]]:
     """Return the sum of token values for each unit of each row.
 

@@ -63,7 +63,13 @@ class Occlusion:
             values = whole - scores[start + 2 : start + count]
             result.append(
                 Attribution(
-                    values, float(whole), float(empty), "the row without the unit", None, count, seconds * count
+                    values,
+                    float(whole),
+                    float(empty),
+                    "the row without the unit",
+                    None,
+                    count,
+                    seconds * count,
                 )
             )
             start += count

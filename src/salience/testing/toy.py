@@ -1,8 +1,8 @@
 """Hand-set models and rows with known answers, for tests of explainers, checks and reports.
 
-:class:`LinearToy` is a bag of words plus weighted numbers and categories. Its weights are written down here,
-so the exact contribution of every unit is known. It serves both protocols of :mod:`salience.explain.model`:
-the black box is plain numpy, the white box is torch with one token a unit.
+:class:`LinearToy` is a bag of words plus weighted numbers, categories and image regions. Its weights are written
+down here, so the exact contribution of every unit is known. It serves both protocols of
+:mod:`salience.explain.model`: the black box is plain numpy, the white box is torch with one token a unit.
 """
 
 from typing import Any
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from salience.core.unit import Unit
-from salience.data.words import cut
+from salience.data.images import load_image
+from salience.data.kinds import KINDS
+from salience.data.schema import Column, Schema
+from salience.data.words import words as cut_words
 from salience.models.slots import Tokens
-from salience.testing._standin import KINDS, Column, Schema
 
-TEXTS, NUMBERS, CATEGORIES = ("title", "review"), ("age", "price"), ("department",)
+TEXTS, IMAGES, NUMBERS, CATEGORIES = ("title", "review"), ("photo",), ("age", "price"), ("department",)
 MEDIANS = {"age": 40.0, "price": 20.0}
 WORDS = {
     "great": 2.0, "love": 1.5, "good": 1.0, "soft": 0.5,
@@ -26,85 +28,114 @@ WORDS = {
 }  # fmt: skip
 SLOPES = {"age": 0.02, "price": -0.05}
 DEPARTMENTS = {"dresses": 0.75, "tops": -0.5, "shoes": 0.0}
+GRID = KINDS["image"].grid
+REGIONS = np.linspace(-1.0, 2.0, GRID * GRID)
 DIRECTIONS = {"binary": (-0.5, 0.5), "multiclass": (-1.0, 0.25, 0.5), "regression": (1.0,)}
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("bad", "fair", "good")}
 TARGET = {"binary": "recommended", "multiclass": "rating", "regression": "score"}
+Row = dict[str, Any]
 
 
 class ToyFailureError(RuntimeError):
     """Raised on purpose by a toy that was told to fail."""
 
 
-def toy_schema(task: str = "binary") -> Schema:
+def toy_schema(task: str = "binary", *, image: bool = False) -> Schema:
     """Return the schema of :func:`toy_frame`.
 
     Args:
         task: ``"binary"``, ``"multiclass"`` (three classes) or ``"regression"``.
+        image: whether there is an image column.
     """
-    kinds = [(c, "text", "") for c in TEXTS] + [(c, "number", MEDIANS[c]) for c in NUMBERS]
-    kinds += [(c, "category", None) for c in CATEGORIES]
-    columns = [Column(name, kind, "input", "toy", 0, 3, (), baseline) for name, kind, baseline in kinds]
-    kind = "number" if task == "regression" else "category"
-    columns.append(Column(TARGET[task], kind, "target", "toy", 0, 3, (), None))
+    inputs = [(c, "text", "") for c in TEXTS] + [(c, "image", None) for c in IMAGES if image]
+    inputs += [(c, "number", MEDIANS[c]) for c in NUMBERS] + [(c, "category", None) for c in CATEGORIES]
+    columns = [Column(name, kind, "input", baseline=neutral) for name, kind, neutral in inputs]
+    columns.append(Column(TARGET[task], "number" if task == "regression" else "category", "target"))
     classes = list(CLASSES[task]) if task in CLASSES else None
     return Schema(tuple(columns), "classification" if classes else "regression", classes)
 
 
-def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary") -> pd.DataFrame:
+def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary", *, image: bool = False) -> pd.DataFrame:
     """Return random rows whose target follows the linear toy with a little noise.
 
     Args:
         rows: number of rows.
         seed: seed of the rows.
         task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+        image: whether there is an image column, of 8 × 8 pixels.
     """
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "title": [_text(rng, 1, 4) for _ in range(rows)],
-            "review": [_text(rng, 2, 10) for _ in range(rows)],
-            "age": rng.integers(18, 80, rows).astype(float),
-            "price": np.round(rng.uniform(5, 60, rows), 2),
-            "department": rng.choice(list(DEPARTMENTS), rows),
-        }
-    )
-    outputs = LinearToy(task).outputs(frame)
+    cells = {
+        "title": [_text(rng, 1, 4) for _ in range(rows)],
+        "review": [_text(rng, 2, 10) for _ in range(rows)],
+        "age": rng.integers(18, 80, rows).astype(float),
+        "price": np.round(rng.uniform(5, 60, rows), 2),
+        "department": rng.choice(list(DEPARTMENTS), rows).astype(object),
+    }
+    if image:
+        cells["photo"] = [_photo(rng) for _ in range(rows)]
+    frame = pd.DataFrame(cells)
+    outputs = LinearToy(task, image=image).outputs(frame)
     noisy = outputs + rng.gumbel(0, 0.5, outputs.shape)
     if task == "regression":
-        frame[TARGET[task]] = noisy[:, 0]
-    else:
-        frame[TARGET[task]] = [CLASSES[task][i] for i in noisy.argmax(axis=1)]
-    return frame
+        return frame.assign(**{TARGET[task]: noisy[:, 0]})
+    return frame.assign(**{TARGET[task]: [CLASSES[task][i] for i in noisy.argmax(axis=1)]})
 
 
 def _text(rng: np.random.Generator, low: int, high: int) -> str:
     return " ".join(rng.choice(list(WORDS), rng.integers(low, high)))
 
 
+def _photo(rng: np.random.Generator) -> Any:
+    """Return a grey picture whose regions are flat and whose mean is a whole number, so that filling is exact."""
+    from PIL import Image
+
+    levels = rng.integers(40, 200, GRID * GRID)
+    levels[-1] += -levels.sum() % (GRID * GRID)
+    pixels = levels.reshape(GRID, GRID).repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _brightness(image: Any) -> np.ndarray:
+    """Return the mean brightness of each region, in [0, 1]."""
+    pixels = np.asarray(load_image(image), dtype=float).mean(axis=2) / 255
+    rows = np.array_split(pixels, GRID, axis=0)
+    return np.array([part.mean() for row in rows for part in np.array_split(row, GRID, axis=1)])
+
+
 class LinearToy(nn.Module):
-    """Add up hand-set weights of words, numbers and categories.
+    """Add up hand-set weights of words, image regions, numbers and categories.
 
     Args:
         task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
         variant: ``"linear"``; ``"zero"``, where nothing matters; ``"nonlinear"``, where the words saturate
             and interact with the category.
+        image: whether there is an image column.
         fail_after: raise :class:`ToyFailureError` after this many calls of the model.
     """
 
-    def __init__(self, task: str = "binary", variant: str = "linear", fail_after: int | None = None) -> None:
+    def __init__(
+        self,
+        task: str = "binary",
+        variant: str = "linear",
+        *,
+        image: bool = False,
+        fail_after: int | None = None,
+    ) -> None:
         super().__init__()
-        self.schema, self.task, self.variant = toy_schema(task), task, variant
+        self.schema, self.task, self.variant = toy_schema(task, image=image), task, variant
         self.fail_after, self.calls, self.rows_seen = fail_after, 0, 0
-        self.direction = np.array(DIRECTIONS[task]) * (0.0 if variant == "zero" else 1.0)
+        self.direction = np.array(DIRECTIONS[task]) * (variant != "zero")
         self.bias = np.linspace(-0.1, 0.2, len(self.direction)) * (variant != "zero")
         self.vocabulary = ["", *WORDS]
         self.text = self._table([0.0, *WORDS.values()])
         self.number = self._table([SLOPES[c] for c in NUMBERS])
         self.category = self._table([0.0, *DEPARTMENTS.values()])
+        self.region = self._table(REGIONS)
         self.dropout = nn.Dropout(0.5)  # evaluation mode must switch it off
 
-    def _table(self, weights: list[float]) -> nn.Parameter:
-        table = np.asarray(weights)[:, None] * self.direction
+    def _table(self, weights: Any) -> nn.Parameter:
+        table = np.asarray(weights, dtype=float)[:, None] * self.direction
         return nn.Parameter(torch.from_numpy(table))
 
     def _count(self, rows: int) -> None:
@@ -113,29 +144,50 @@ class LinearToy(nn.Module):
         if self.fail_after is not None and self.calls > self.fail_after:
             raise ToyFailureError("the toy was told to fail")
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Columns of each encoder, in the order of the units."""
+        kinds = ("text", "image", "number", "category")
+        found = {kind: [c.name for c in self.schema.inputs if c.kind == kind] for kind in kinds}
+        return {kind: columns for kind, columns in found.items() if columns}
+
     # -- known answers -------------------------------------------------------------------------------
 
-    def contributions(self, row: dict[str, Any]) -> np.ndarray:
+    def contributions(self, row: Row) -> np.ndarray:
         """Return what each unit adds to each output of the linear toy, shape (unit, output)."""
-        weights = [WORDS.get(w.lower(), 0.0) for c in TEXTS for w in _words(row[c])]
-        weights += [SLOPES[c] * (row[c] - MEDIANS[c]) if np.isfinite(row[c]) else 0.0 for c in NUMBERS]
-        weights += [DEPARTMENTS.get(row[c], 0.0) for c in CATEGORIES]
-        return np.array(weights)[:, None] * self.direction
+        parts = self._parts(row)
+        return np.concatenate([value - neutral for value, neutral in parts.values()])
+
+    def _parts(self, row: Row) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return for each encoder the value of every unit and of its neutral input, (unit, output)."""
+        values = {
+            "text": [WORDS.get(w.lower(), 0.0) for c in TEXTS for w in cut_words(row[c])],
+            "number": [SLOPES[c] * (row[c] - MEDIANS[c]) if np.isfinite(row[c]) else 0.0 for c in NUMBERS],
+            "category": [DEPARTMENTS.get(row[c], 0.0) for c in CATEGORIES],
+        }
+        neutral = {name: np.zeros(len(found)) for name, found in values.items()}
+        if "image" in self.groups:
+            light = _brightness(row["photo"]) if row["photo"] is not None else np.zeros(0)
+            values["image"] = light * REGIONS[: len(light)]
+            neutral["image"] = light.sum() / max(len(light), 1) * REGIONS[: len(light)]
+        return {
+            n: tuple(np.reshape(x, (-1, 1)) * self.direction for x in (values[n], neutral[n]))
+            for n in self.groups
+        }
 
     # -- black box -----------------------------------------------------------------------------------
 
-    def outputs(self, frame: pd.DataFrame, batch_rows: int = 256) -> np.ndarray:
+    def outputs(self, frame: pd.DataFrame) -> np.ndarray:
         """Return logits, or the target, of each row, shape (row, output), in numpy."""
         self._count(len(frame))
         rows = [self._output(row) for row in frame.to_dict("records")]
         return np.array(rows).reshape(len(frame), len(self.direction))
 
-    def _output(self, row: dict[str, Any]) -> np.ndarray:
-        parts, words = self.contributions(row), len(self.units(row)) - len(NUMBERS) - len(CATEGORIES)
-        result = self.bias + parts.sum(axis=0)
+    def _output(self, row: Row) -> np.ndarray:
+        sums = {name: values.sum(axis=0) for name, (values, _) in self._parts(row).items()}
+        result = self.bias + sum(sums.values())
         if self.variant == "nonlinear":
-            text, category = parts[:words, -1].sum(), parts[-len(CATEGORIES) :, -1].sum()
-            result[-1] += 2 * np.tanh(3 * text) * (1 + category)
+            result[-1] += 2 * np.tanh(3 * sums["text"][-1]) * (1 + sums["category"][-1])
         return result
 
     def predict_proba(self, outputs: np.ndarray) -> np.ndarray:
@@ -143,13 +195,13 @@ class LinearToy(nn.Module):
         exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return exponent / exponent.sum(axis=1, keepdims=True)
 
-    def units(self, row: dict[str, Any]) -> tuple[Unit, ...]:
-        """Return words, numbers and categories, in this order."""
-        kinds = [(c, "text") for c in TEXTS] + [(c, "number") for c in NUMBERS]
-        kinds += [(c, "category") for c in CATEGORIES]
-        return tuple(unit for column, kind in kinds for unit in KINDS[kind].units(column, row[column]))
+    def units(self, row: Row) -> tuple[Unit, ...]:
+        """Return words, image regions, numbers and categories, in this order."""
+        return tuple(
+            u for kind, columns in self.groups.items() for c in columns for u in KINDS[kind].units(c, row[c])
+        )
 
-    def remove(self, row: dict[str, Any], units: tuple[Unit, ...]) -> dict[str, Any]:
+    def remove(self, row: Row, units: tuple[Unit, ...]) -> Row:
         """Return the row without these units."""
         result = dict(row)
         for column in self.schema.inputs:
@@ -161,16 +213,21 @@ class LinearToy(nn.Module):
     # -- white box -----------------------------------------------------------------------------------
 
     def prepare(self, frame: pd.DataFrame) -> list[dict[str, np.ndarray]]:
-        """Return indices of words and categories, and distances of numbers from their median."""
+        """Return indices of words and categories, distances of numbers from their median, brightness."""
         return [self._example(row) for row in frame.to_dict("records")]
 
-    def _example(self, row: dict[str, Any]) -> dict[str, np.ndarray]:
-        words = [w.lower() for c in TEXTS for w in _words(row[c])]
-        numbers = [row[c] - MEDIANS[c] if np.isfinite(row[c]) else 0.0 for c in NUMBERS]
-        categories = [list(DEPARTMENTS).index(row[c]) + 1 if row[c] in DEPARTMENTS else 0 for c in CATEGORIES]
+    def _example(self, row: Row) -> dict[str, np.ndarray]:
+        words = [w.lower() for c in TEXTS for w in cut_words(row[c])]
         index = [self.vocabulary.index(w) if w in WORDS else 0 for w in words]
+        numbers = [row[c] - MEDIANS[c] if np.isfinite(row[c]) else 0.0 for c in NUMBERS]
+        known = list(DEPARTMENTS)
+        categories = [known.index(row[c]) + 1 if row[c] in DEPARTMENTS else 0 for c in CATEGORIES]
+        light = np.full(GRID * GRID, np.nan)
+        if "image" in self.groups and row["photo"] is not None:
+            light = _brightness(row["photo"])
         return {
             "text": np.array(index, int),
+            "image": light,
             "number": np.array(numbers),
             "category": np.array(categories, int),
         }
@@ -181,31 +238,32 @@ class LinearToy(nn.Module):
         text = np.full((len(examples), longest), -1)
         for i, example in enumerate(examples):
             text[i, : len(example["text"])] = example["text"]
-        batch = {
-            name: torch.from_numpy(np.stack([e[name] for e in examples])) for name in ("number", "category")
-        }
-        return {"text": torch.from_numpy(text), **batch}
+        cells = {n: torch.from_numpy(np.stack([e[n] for e in examples])) for n in examples[0] if n != "text"}
+        return {"text": torch.from_numpy(text), **cells}
 
     def embed(self, batch: dict[str, Tensor]) -> dict[str, Tokens]:
         """Return one token a unit; its vector is what the unit adds to each output."""
-        mask, index = batch["text"] >= 0, batch["text"].clamp(min=0)
-        return {
-            "text": _tokens(self.text[index], mask),
-            "number": _tokens(batch["number"].unsqueeze(-1) * self.number),
-            "category": _tokens(self.category[batch["category"]]),
-        }
+        return self._tokens(batch, torch.nan_to_num(batch["image"]), 1.0)
 
     def baseline(self, batch: dict[str, Tensor]) -> dict[str, Tokens]:
-        """Return zeros: an unknown word, the median, a missing category."""
-        tokens = self.embed(batch)
-        return {name: t.with_values(torch.zeros_like(t.values)) for name, t in tokens.items()}
+        """Return unknown words, the mean brightness, medians, missing categories."""
+        light = torch.nan_to_num(batch["image"])
+        return self._tokens(batch, light.mean(dim=1, keepdim=True).expand_as(light), 0.0)
+
+    def _tokens(self, batch: dict[str, Tensor], light: Tensor, scale: float) -> dict[str, Tokens]:
+        found = {
+            "text": _tokens(scale * self.text[batch["text"].clamp(min=0)], batch["text"] >= 0),
+            "image": _tokens(light.unsqueeze(-1) * self.region, batch["image"].isfinite()),
+            "number": _tokens(scale * batch["number"].unsqueeze(-1) * self.number),
+            "category": _tokens(scale * self.category[batch["category"]]),
+        }
+        return {name: found[name] for name in self.groups}
 
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Tensor:
         """Return the outputs of a batch of tokens, shape (batch, output)."""
-        first = next(iter(tokens.values())).values
-        self._count(len(first))
+        self._count(len(tokens["text"].values))
         sums = {n: (self.dropout(t.values) * t.mask.unsqueeze(-1)).sum(1) for n, t in tokens.items()}
-        result = torch.from_numpy(self.bias) + sums["text"] + sums["number"] + sums["category"]
+        result = torch.from_numpy(self.bias) + sum(sums.values())
         if self.variant != "nonlinear":
             return result
         extra = 2 * torch.tanh(3 * sums["text"][:, -1:]) * (1 + sums["category"][:, -1:])
@@ -219,21 +277,19 @@ class LinearToy(nn.Module):
         """Return the outputs of a batch."""
         return self.forward_tokens(self.embed(batch))
 
-    def unit_offsets(self, row: dict[str, Any]) -> dict[str, int]:
+    def unit_offsets(self, row: Row) -> dict[str, int]:
         """Return where each encoder's units begin in ``units(row)``."""
-        words = sum(len(_words(row[c])) for c in TEXTS)
-        return {"text": 0, "number": words, "category": words + len(NUMBERS)}
+        offsets, start = {}, 0
+        for kind, columns in self.groups.items():
+            offsets[kind] = start
+            start += sum(len(KINDS[kind].units(c, row[c])) for c in columns)
+        return offsets
 
     def attention(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return source-to-token weights (batch, token, feature) that follow the size of the words' weights."""
         values = self.embed(batch)["text"].values.abs()
         logits = values.masked_fill((batch["text"] < 0).unsqueeze(-1), -torch.inf)
-        weights = torch.nan_to_num(logits.softmax(dim=1))
-        return {"text": {"source2token": weights}}
-
-
-def _words(text: str) -> list[str]:
-    return [text[start:stop] for start, stop in cut(text)]
+        return {"text": {"source2token": torch.nan_to_num(logits.softmax(dim=1))}}
 
 
 def _tokens(values: Tensor, mask: Tensor | None = None) -> Tokens:

@@ -48,9 +48,10 @@ def fit_baselines(
         ``"majority"`` or ``"mean"``, ``"logistic regression"`` or ``"ridge regression"``, ``"gradient boosting"``.
         More than 100,000 training rows are sampled down to that number, and the description says so.
     """
-    truth = schema.encode_target(train)
-    index = _sample(len(train), seed)
-    inputs, note = schema.parse(train).iloc[index], _row_note(len(train))
+    parsed = schema.parse(train)
+    truth = schema.encode_target(parsed)
+    index = _sample(len(truth), seed)
+    inputs, note = parsed.iloc[index], _row_note(len(truth))
     rows = schema.parse(test)
     fits: dict[str, tuple[Callable[..., tuple[np.ndarray, str]], str]] = {
         TRIVIAL[schema.task]: (_constant, ""),

@@ -43,7 +43,7 @@ class AuditContext:
             for name, given in self.baselines.items()
         }
         self.forwards = 0
-        self._inputs: dict[str, pd.DataFrame] = {}
+        self._parsed: dict[str, tuple[pd.DataFrame, pd.DataFrame, np.ndarray]] = {}
         self._outputs: dict[tuple[str, bool], np.ndarray] = {}
 
     @property
@@ -62,28 +62,41 @@ class AuditContext:
         return 200 if self.quick else 500
 
     def frame(self, split: str) -> pd.DataFrame:
-        """Return the raw rows of a split.
+        """Return the raw rows of a split that have a target, numbered from 0.
 
         Raises:
             UnsupportedError: the context has no such rows.
         """
+        return self._rows(split)[0]
+
+    def inputs(self, split: str) -> pd.DataFrame:
+        """Return the canonical input columns of a split, numbered from 0."""
+        return self._rows(split)[1]
+
+    def truth(self, split: str) -> np.ndarray:
+        """Return class indices, or target values, of a split."""
+        return self._rows(split)[2]
+
+    def _rows(self, split: str) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+        if split not in self._parsed:
+            self._parsed[split] = self._parse(split)
+        return self._parsed[split]
+
+    def _parse(self, split: str) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
         found = self.frames.get(split)
         if found is None or len(found) == 0:
             raise UnsupportedError(
                 f"There are no {split} rows", "", "Give them to the audit.", code="SAL-A001"
             )
-        return found
-
-    def inputs(self, split: str) -> pd.DataFrame:
-        """Return the canonical input columns of a split, numbered from 0."""
-        if split not in self._inputs:
-            names = [column.name for column in self.schema.inputs]
-            self._inputs[split] = self.schema.parse(self.frame(split))[names].reset_index(drop=True)
-        return self._inputs[split]
-
-    def truth(self, split: str) -> np.ndarray:
-        """Return class indices, or target values, of a split."""
-        return self.schema.encode_target(self.frame(split))
+        raw = found.reset_index(drop=True)
+        parsed = self.schema.parse(raw)  # may leave out rows without a target
+        truth = self.schema.encode_target(parsed)
+        names = [column.name for column in self.schema.inputs]
+        return (
+            raw.loc[parsed.index].reset_index(drop=True),
+            parsed[names].reset_index(drop=True),
+            truth,
+        )
 
     def outputs(self, split: str) -> np.ndarray:
         """Return outputs of all rows of a split, ``(row, output)``."""

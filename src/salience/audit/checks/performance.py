@@ -6,6 +6,7 @@ import numpy as np
 
 from salience.audit.baselines import TRIVIAL
 from salience.audit.context import AuditContext
+from salience.audit.make import make_finding
 from salience.audit.phrases import between, metric_name, number
 from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
@@ -60,9 +61,8 @@ def run(context: AuditContext) -> list[Finding]:
         **_errors(context, truth, predicted),
     }
     return [
-        Finding(
-            check="performance",
-            question=CARD["question"],
+        make_finding(
+            CARD,
             answer=_answer(context, ours, best, scored[best][context.metric], gaps[best]),
             verdict=verdict,
             value=ours["value"],

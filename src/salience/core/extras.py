@@ -1,6 +1,7 @@
 """Optional packages: the one place that knows which extra holds them and their lowest version."""
 
 from importlib import import_module, metadata
+from itertools import takewhile
 from types import ModuleType
 
 from salience.core.errors import MissingExtraError
@@ -22,7 +23,7 @@ def version_tuple(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: ``"2.13.0+cpu"`` → ``(2, 13, 0)``."""
     numbers = []
     for part in text.split("+")[0].split("."):
-        digits = "".join(c for c in part if c.isdigit())
+        digits = "".join(takewhile(str.isdigit, part))
         if not digits:
             break
         numbers.append(int(digits))

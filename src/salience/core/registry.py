@@ -59,19 +59,35 @@ class Card:
 
 
 def read_card(path: Path, module: str) -> Card | None:
-    """Return the card of a file, or None if it has none. The file is parsed, never run."""
+    """Return the card of a file, or None if it has none. The file is parsed, never run.
+
+    Raises:
+        ConfigError: the file is not Python, or its card is not a literal dictionary with the required fields.
+    """
     source = path.read_text(encoding="utf-8")
     if "CARD" not in source:
         return None
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == "CARD" for t in node.targets
-        ):
-            return _checked(ast.literal_eval(node.value), module)
-    return None
+    try:
+        value = next((node.value for node in ast.parse(source).body if _assigns_card(node)), None)
+        return None if value is None else _checked(ast.literal_eval(value), module)
+    except SyntaxError as error:
+        reason = f"{path}, line {error.lineno}: {error.msg}"
+        raise ConfigError(f"{module} is not valid Python", reason, "Mend the syntax.") from None
+    except ValueError:
+        fix = "It is read without running the file: use plain values only."
+        raise ConfigError(f"The card of {module} is not literal", str(path), fix) from None
 
 
-def _checked(fields: dict[str, Any], module: str) -> Card:
+def _assigns_card(node: ast.stmt) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return isinstance(node, ast.Assign | ast.AnnAssign) and any(
+        isinstance(target, ast.Name) and target.id == "CARD" for target in targets
+    )
+
+
+def _checked(fields: Any, module: str) -> Card:
+    if not isinstance(fields, dict):
+        raise ConfigError(f"The card of {module} is no dictionary", repr(fields), "Write CARD = {…}.")
     missing = [name for name in REQUIRED if name not in fields]
     if missing:
         raise ConfigError(
@@ -91,8 +107,15 @@ def _packages() -> Iterator[str]:
 
 
 def _files(package: str) -> Iterator[tuple[Path, str]]:
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
+    try:
+        spec = find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        raise ConfigError(
+            f"The plug-in package {package!r} cannot be found", "", "Reinstall or uninstall it."
+        )
+    for folder in spec.submodule_search_locations or []:
         root = Path(folder)
         for path in sorted(root.rglob("*.py")):
             relative = path.relative_to(root).with_suffix("")

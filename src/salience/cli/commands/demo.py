@@ -57,7 +57,11 @@ def rule_of(row: Any) -> dict[str, float]:
     cells = row.iloc[0]
     words = {word: weight for word, weight in toy.WORDS.items() if word in cells["review"]}
     days, delivery = cells["days late"], cells["delivery"]
-    return {**words, f"days late = {days:g}": toy.DAYS_LATE * days, f"delivery = {delivery}": toy.DELIVERY[delivery]}
+    return {
+        **words,
+        f"days late = {days:g}": toy.DAYS_LATE * days,
+        f"delivery = {delivery}": toy.DELIVERY[delivery],
+    }
 
 
 def _view(data: dict[str, Any], explanation: Any, rows: int) -> list[Any]:

@@ -56,7 +56,9 @@ def command() -> Answer:
     broken = [diagnosis.part for diagnosis in found if diagnosis.state == "broken"]
     verdict = f"Broken: {', '.join(broken)}." if broken else "Everything that salience needs works."
     data = {"healthy": not broken, "diagnoses": [asdict(diagnosis) for diagnosis in found]}
-    return Answer(data, [table("Installation", ("", "part", "found"), rows), "", verdict], exit_code=len(broken) > 0)
+    return Answer(
+        data, [table("Installation", ("", "part", "found"), rows), "", verdict], exit_code=len(broken) > 0
+    )
 
 
 def installed(distribution: str) -> str | None:
@@ -83,7 +85,9 @@ def examine_packages() -> Iterator[Diagnosis]:
     yield Diagnosis("packages", "ok", shown)
     pandas = versions["pandas"]
     if pandas and version_tuple(pandas) < version_tuple(LOWEST_PANDAS):
-        yield Diagnosis("pandas", "broken", f"{pandas}, older than {LOWEST_PANDAS}.", REINSTALL.format("pandas"))
+        yield Diagnosis(
+            "pandas", "broken", f"{pandas}, older than {LOWEST_PANDAS}.", REINSTALL.format("pandas")
+        )
 
 
 def examine_torch() -> Iterator[Diagnosis]:
@@ -106,13 +110,17 @@ def _devices(torch: Any) -> Iterator[Diagnosis]:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         yield Diagnosis("device", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
         if find_spec("triton") is None:
-            yield Diagnosis("triton", "warning", "not installed; compiled kernels are off.", "Run: pip install triton")
+            yield Diagnosis(
+                "triton", "warning", "not installed; compiled kernels are off.", "Run: pip install triton"
+            )
         return
     if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
         yield Diagnosis("device", "ok", "Apple GPU (mps)")
         return
     yield Diagnosis("device", "ok", "CPU; no GPU is visible")
-    yield Diagnosis("triton", "info", "not needed without a GPU" if find_spec("triton") is None else "installed")
+    yield Diagnosis(
+        "triton", "info", "not needed without a GPU" if find_spec("triton") is None else "installed"
+    )
     if torch.version.cuda:
         yield Diagnosis(
             "torch build",
@@ -198,7 +206,9 @@ def examine_cache() -> Iterator[Diagnosis]:
     free = shutil.disk_usage(home).free
     found = f"{folder}, {_size(folder) / 1e6:.0f} MB used, {free / 1e9:.1f} GB free"
     if not os.access(home, os.W_OK):
-        yield Diagnosis("cache", "broken", f"{found}; it cannot be written.", "Set SALIENCE_CACHE to another folder.")
+        yield Diagnosis(
+            "cache", "broken", f"{found}; it cannot be written.", "Set SALIENCE_CACHE to another folder."
+        )
     elif free < LOW_SPACE_BYTES:
         yield Diagnosis("cache", "warning", f"{found}; space is short.", "Free some, or set SALIENCE_CACHE.")
     else:

@@ -1,0 +1,78 @@
+"""The self-contained HTML page: template, styles and script in one file that asks the network for nothing."""
+
+import base64
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from salience.core.io import dumps
+from salience.report.content import VERDICT_TITLES, content
+from salience.report.examples import STATUSES, TONES
+
+if TYPE_CHECKING:
+    from salience.report.report import Report
+
+HERE = Path(__file__).parent
+
+
+@lru_cache(maxsize=1)
+def _assets() -> dict[str, str]:
+    style = (HERE / "static" / "page.css").read_text(encoding="utf-8")
+    script = (HERE / "static" / "page.js").read_text(encoding="utf-8")
+    return {"style": style, "script": script, "policy": policy(style, script)}
+
+
+def policy(style: str, script: str) -> str:
+    """Return a content security policy that allows this style, this script and embedded images, and nothing else."""
+    rules = {
+        "default-src": "'none'",
+        "style-src": f"'sha256-{_digest(style)}'",
+        "script-src": f"'sha256-{_digest(script)}'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that is safe inside a script element: no ``<``, ``>`` or ``&``."""
+    text = dumps(value, indent=None)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def render(report: "Report") -> str:
+    """Return the page of a report."""
+    data = {
+        "run": report.run,
+        "metrics": report.metrics,
+        "verdicts": [[f.check, f.verdict] for f in report.findings],
+    }
+    return _template().render(
+        c=content(report),
+        data=script_json({"title": report.title, **data}),
+        titles=STATUSES,
+        tones=TONES,
+        verdict_titles=VERDICT_TITLES,
+        order={verdict: k for k, verdict in enumerate(VERDICT_TITLES)},
+        **_assets(),
+    )

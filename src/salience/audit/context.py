@@ -10,7 +10,7 @@ import pandas as pd
 from salience.audit.baselines import TRIVIAL, Baseline, constant_predictions
 from salience.core.errors import UnsupportedError
 from salience.core.metrics import HIGHER_IS_BETTER, MAIN, METRICS
-from salience.core.stats import generator
+from salience.core.stats import bootstrap, generator
 
 
 @dataclass
@@ -149,6 +149,17 @@ class AuditContext:
         """Return by how much the first score is better than the second, positive if it is."""
         return better - worse if HIGHER_IS_BETTER[self.metric] else worse - better
 
+    def paired_gain(
+        self, truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray
+    ) -> tuple[float, tuple[float, float]]:
+        """Return by how much our main metric is better than theirs on the same rows, with its paired interval."""
+
+        def gain(y: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
+            return self.gain(self.score(y, p), self.score(y, q))
+
+        interval = bootstrap(gain, truth, ours, theirs, replicates=self.replicates, seed=self.seed)
+        return gain(truth, ours, theirs), interval
+
     def trivial(self) -> np.ndarray:
         """Return the trivial answer for the test rows: the baseline of that name, or training class shares or mean."""
         name = TRIVIAL[self.task]
@@ -158,7 +169,8 @@ class AuditContext:
 
     def sample(self, split: str, limit: int, purpose: str) -> np.ndarray:
         """Return sorted positions of at most ``limit`` random rows of a split (a third of them if quick)."""
-        rows, limit = len(self.frame(split)), max(limit // 3, 1) if self.quick else limit
+        rows = len(self.inputs(split))
+        limit = max(limit // 3, 1) if self.quick else limit
         if rows <= limit:
             return np.arange(rows)
         return np.sort(generator(self.seed, purpose).choice(rows, limit, replace=False))

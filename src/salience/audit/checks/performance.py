@@ -11,7 +11,6 @@ from salience.audit.phrases import between, metric_name, number
 from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
 from salience.core.metrics import scores_with_intervals
-from salience.core.stats import bootstrap
 
 CARD = {
     "key": "performance",
@@ -50,7 +49,7 @@ def run(context: AuditContext) -> list[Finding]:
     }
     best = _strongest(context, {name: scored[name] for name in others})
     gaps = {
-        name: paired_gain(context, truth, predicted, others[name]) for name in {best, TRIVIAL[context.task]}
+        name: context.paired_gain(truth, predicted, others[name]) for name in {best, TRIVIAL[context.task]}
     }
     verdict = _verdict(gaps[best][1], gaps[TRIVIAL[context.task]][1])
     ours = scored[OURS][context.metric]
@@ -84,18 +83,6 @@ def _require(context: AuditContext, truth: np.ndarray) -> None:
     if len(np.unique(truth)) < 2:
         what = "class" if context.task == "classification" else "target value"
         raise UnsupportedError(f"The test rows hold one {what} only", "", "Use test rows with several.")
-
-
-def paired_gain(
-    context: AuditContext, truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray
-) -> tuple[float, tuple[float, float]]:
-    """Return by how much the main metric is better than another's on the same rows, with its paired interval."""
-
-    def gain(y: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
-        return context.gain(context.score(y, p), context.score(y, q))
-
-    interval = bootstrap(gain, truth, ours, theirs, replicates=context.replicates, seed=context.seed)
-    return gain(truth, ours, theirs), interval
 
 
 def _strongest(context: AuditContext, scored: dict[str, Any]) -> str:

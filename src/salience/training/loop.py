@@ -37,7 +37,7 @@ class TrainingConfig:
         weight_decay: decoupled decay of weight matrices; biases, norms and embeddings are not decayed.
         warmup: share of all steps in which the rate rises linearly; then it falls along a cosine.
         clip: highest gradient norm.
-        average: decay of the moving average of weights that is evaluated and kept; 0 for none.
+        average: decay of the moving average of parameters that is evaluated and kept; 0 for none.
         patience: epochs without a better validation score before training stops.
         accumulate: batches whose gradients are added before a step.
         mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``.
@@ -219,11 +219,8 @@ class Trainer:
             return
         n = self.progress.updates
         keep = min(self.config.average, (1 + n) / (10 + n))  # a short memory while the average is young
-        for name, value in self.bare.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - keep)
-            else:
-                self.average[name].copy_(value)
+        for name, value in self.bare.named_parameters():
+            self.average[name].lerp_(value, 1 - keep)
 
     def _end_epoch(self, evaluate: Evaluate, score: str, higher: bool) -> None:
         current = copy_state(self.bare) if self.average else {}

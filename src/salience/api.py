@@ -1,0 +1,434 @@
+"""The verbs: ``fit · predict · evaluate · explain · audit · save/load``. The one file that users must know."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import salience
+from salience.audit import engine as audit_engine
+from salience.audit.context import AuditContext
+from salience.core import metrics
+from salience.core.errors import ConfigError, IntegrityError, NotFittedError
+from salience.core.finding import Finding
+from salience.core.io import atomic_write_text, read_json, sha256, write_json
+from salience.core.registry import card
+from salience.data import readers, splits
+from salience.data.schema import Schema, infer
+from salience.explain import engine as explain_engine
+from salience.explain.explanation import Explanation
+from salience.explain.importance import importance
+from salience.models.table_model import TableModel
+from salience.report.report import Report
+from salience.settings import Config, config_from_dict, config_to_dict, make_config
+from salience.training.loop import History, Trainer
+
+MODEL_FILES = ("model/model.safetensors", "model/state.json", "config.yaml", "schema.json")
+PACKAGES = ("torch", "numpy", "pandas", "scikit-learn")
+
+
+class Predictor:
+    """Train a model of a table, predict with it, and ask why and how far to trust it.
+
+    Args:
+        target: column to predict; may be left out where the source names its own.
+        preset: ``"fast"``, ``"good"`` or ``"best"``.
+        kinds: column → ``"text"``, ``"image"``, ``"number"`` or ``"category"``, where the guess is wrong.
+        drop: columns that are not used.
+        time_limit: minutes of training.
+        seed: seed of everything random.
+        config: path of a YAML file with options.
+        overrides: options as ``"training.epochs=3"``.
+
+    Attributes:
+        schema: what each column is, after ``fit``.
+        model: the trained :class:`~salience.models.table_model.TableModel`.
+        history: how training went.
+
+    Example:
+        >>> from salience import Predictor
+        >>> from salience.data.datasets.toy_reviews import load
+        >>> frame = load(rows=300)
+        >>> predictor = Predictor("recommends", preset="fast").fit(frame)
+        >>> list(predictor.predict_proba(frame.head(2)).columns)
+        ['no', 'yes']
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        preset: str = "good",
+        kinds: Mapping[str, str] | None = None,
+        drop: Sequence[str] = (),
+        time_limit: float | None = None,
+        seed: int | None = None,
+        config: Path | str | None = None,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.config: Config = make_config(
+            preset, config, list(overrides),
+            target=target, kinds=dict(kinds or {}), drop=tuple(drop), time_limit=time_limit, seed=seed,
+        )  # fmt: skip
+        self.schema: Schema | None = None
+        self.model: TableModel | None = None
+        self.history: History | None = None
+        self.train_rows: pd.DataFrame | None = None
+        self.source = ""
+
+    # fit
+
+    def fit(self, source: Any, *, validation: Any = None, folder: Path | str | None = None) -> "Predictor":
+        """Train on a table.
+
+        Args:
+            source: a file, a folder, the name of a data set, or a data frame.
+            validation: rows that decide when training stops; a share of ``source`` if none.
+            folder: where checkpoints go, so that an interrupted ``fit`` goes on when called again.
+
+        Returns:
+            The predictor itself.
+        """
+        table = readers.read(source, target=self.config.target)
+        schema = self.infer(table)
+        if validation is None:
+            split = self.config.split
+            parts = splits.split(
+                table.frame,
+                schema,
+                how=split.how,
+                test=0.0,
+                validation=split.validation,
+                seed=self.config.seed,
+                column=split.column,
+            )
+            train, held = table.frame[parts == "train"], table.frame[parts == "validation"]
+        else:
+            train, held = table.frame, readers.read(validation, target=schema.target.name).frame
+        return self.fit_split(schema, train, held, folder=folder)
+
+    def infer(self, table: Any) -> Schema:
+        """Find out what each column of a table is, with the predictor's overrides."""
+        self.source = table.name
+        target = self.config.target or table.target
+        return infer(
+            table.frame, target, kinds=self.config.kinds, drop=self.config.drop, task=self.config.task, source=table.name
+        )  # fmt: skip
+
+    def fit_split(
+        self,
+        schema: Schema,
+        train: pd.DataFrame,
+        validation: pd.DataFrame,
+        *,
+        folder: Path | str | None = None,
+    ) -> "Predictor":
+        """Train on given rows; what is learned from data is learned from ``train`` only."""
+        config = self.config
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.schema = schema.fitted(train)
+        rows, held = self.schema.parse(train), self.schema.parse(validation)
+        target, held_target = self.schema.encode_target(rows), self.schema.encode_target(held)
+        torch.manual_seed(config.seed)
+        model = TableModel(self.schema, config.model)
+        model.fit_parts(rows, target, torch.Generator().manual_seed(config.seed))
+        score = metrics.MAIN[self.schema.task]
+
+        def evaluate(current: TableModel) -> dict[str, float]:
+            predicted = self._finish(current.outputs(held))
+            return _without_nan(metrics.scores(self.schema.task, held_target, predicted))
+
+        limit = config.time_limit * 60 if config.time_limit else None
+        trainer = Trainer(model, config.training, seed=config.seed, folder=folder, time_limit=limit)
+        self.history = trainer.fit(
+            model.prepare(rows), target, evaluate, score, metrics.HIGHER_IS_BETTER[score]
+        )
+        self.model, self.train_rows = model, train
+        self._calibrate(held, held_target)
+        return self
+
+    def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
+        if self.schema.task == "classification":
+            logits = torch.from_numpy(self.model.outputs(held, calibrated=False))
+            self.model.head.calibrate(logits, torch.from_numpy(target))
+
+    # predict
+
+    def predict(self, rows: Any) -> pd.Series:
+        """Return the predicted class, or the predicted number in units of the target, of each row."""
+        frame = self._frame(rows)
+        predicted = self._finish(self._outputs(frame))
+        if self.schema.task == "classification":
+            predicted = np.array(self.schema.classes, dtype=object)[predicted.argmax(1)]
+        return pd.Series(predicted, index=frame.index, name=self.schema.target.name)
+
+    def predict_proba(self, rows: Any) -> pd.DataFrame:
+        """Return the calibrated probability of each class, one column a class."""
+        model = self._fitted()
+        if self.schema.task != "classification":
+            raise ConfigError(
+                "Probabilities need a class target",
+                f"{self.schema.target.name!r} is a number.",
+                "Use predict.",
+            )
+        frame = self._frame(rows)
+        return pd.DataFrame(
+            model.predict_proba(self._outputs(frame)), index=frame.index, columns=list(self.schema.classes)
+        )
+
+    def evaluate(self, rows: Any) -> dict[str, dict[str, Any]]:
+        """Return every metric with its 95 % interval on rows that have the target."""
+        self._fitted()
+        frame = self.schema.parse(self._frame(rows), target=True)
+        target = self.schema.encode_target(frame)
+        predicted = self._finish(self.model.outputs(frame))
+        return metrics.scores_with_intervals(self.schema.task, target, predicted, seed=self.config.seed)
+
+    def _outputs(self, frame: pd.DataFrame) -> np.ndarray:
+        return self._fitted().outputs(self.schema.parse(frame, target=False))
+
+    def _finish(self, outputs: np.ndarray) -> np.ndarray:
+        if self.schema.task == "classification":
+            from scipy.special import softmax
+
+            return softmax(outputs, axis=1)
+        return outputs[:, 0]
+
+    def _frame(self, rows: Any) -> pd.DataFrame:
+        if isinstance(rows, pd.Series):
+            return rows.to_frame().T
+        if isinstance(rows, dict) and not any(
+            isinstance(v, list | tuple | np.ndarray) for v in rows.values()
+        ):
+            return pd.DataFrame([rows])
+        return rows if isinstance(rows, pd.DataFrame) else readers.read(rows).frame
+
+    def _fitted(self) -> TableModel:
+        if self.model is None:
+            raise NotFittedError(
+                "The predictor is not trained", "", "Call fit(...) first, or Predictor.load(folder)."
+            )
+        return self.model
+
+    # explain and audit
+
+    def explain(
+        self,
+        rows: Any,
+        *,
+        method: str | None = None,
+        target: Any = "predicted",
+        seed: int | None = None,
+        faithfulness: bool = True,
+    ) -> list[Explanation]:
+        """Explain rows: one number a word, cell or region, with a measurement of whether it is true.
+
+        Args:
+            rows: a data frame, one row as a dictionary or series, or a file.
+            method: key of an explainer; see ``salience list explainers``.
+            target: ``"predicted"``, a class, or a pair of classes to contrast.
+            seed: seed of random orders; the run's own if none.
+            faithfulness: measure comprehensiveness and sufficiency beside a random control.
+        """
+        self._fitted()
+        explain = self.config.explain
+        return explain_engine.explain(
+            self.model,
+            self.schema.parse(self._frame(rows), target=False),
+            method=method or explain.method,
+            target=target,
+            seed=self.config.seed if seed is None else seed,
+            memory_mb=explain.memory_mb,
+            faithfulness=faithfulness,
+        )
+
+    def audit(
+        self, rows: Any, *, checks: Sequence[str] | None = None, explain_rows: int | None = None
+    ) -> Report:
+        """Ask every check about the model on rows that have the target.
+
+        Args:
+            rows: labelled rows that were not trained on.
+            checks: keys of the checks; all if none.
+            explain_rows: rows that are explained, drawn at random.
+
+        Returns:
+            A report. Checks that need the training rows say so where the predictor was loaded from disk.
+        """
+        self._fitted()
+        frame = self._frame(rows).reset_index(drop=True)
+        frame = frame.loc[self.schema.parse(frame, target=True).index].reset_index(drop=True)
+        frames = {"test": frame} | ({"train": self.train_rows} if self.train_rows is not None else {})
+        explanations = self.explain(self.sample(frame, explain_rows or self.config.explain.rows))
+        context = AuditContext(
+            self.model, self.schema, frames, explanations=tuple(explanations), cost=self.cost(),
+            seed=self.config.seed, quick=self.config.audit.quick,
+        )  # fmt: skip
+        findings = audit_engine.audit(context, checks or self.config.audit.checks)
+        test = self.evaluate(frame)
+        return self.report(
+            findings, explanations, {"task": self.schema.task, "test": test}, {"test": len(frame)}
+        )
+
+    def sample(self, frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+        """Return at most ``rows`` rows drawn at random, in their order."""
+        return frame.sample(min(rows, len(frame)), random_state=self.config.seed).sort_index()
+
+    def report(
+        self,
+        findings: Sequence[Finding],
+        explanations: Sequence[Explanation],
+        scores: dict[str, Any],
+        rows: dict[str, int],
+        **run: Any,
+    ) -> Report:
+        """Return the page of findings and explanations about this model."""
+        name = self.source or "table"
+        about = {
+            "dataset": name,
+            "rows": rows,
+            "target": self.schema.target.name,
+            "task": self.schema.task,
+            "classes": self.schema.classes,
+            "model": self.describe(),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "seed": self.config.seed,
+            "versions": versions(),
+            "schema": self.schema.to_json()["columns"],
+        }
+        title = f"What predicts {self.schema.target.name}? A model of {name}"
+        found = importance(explanations) if explanations else {}
+        return Report(title, about | run, scores, tuple(findings), tuple(explanations), found)
+
+    def describe(self) -> str:
+        """Return the model's parts in one line."""
+        parts = [
+            card("encoder", getattr(self.config.model, kind).name).get("title")
+            for kind, _ in self.model.groups.values()
+        ]
+        return " + ".join(dict.fromkeys(parts)) + f" → {self.config.model.fusion.name} → {self.schema.task}"
+
+    def cost(self) -> dict[str, Any]:
+        """Return what is known of the training's cost."""
+        size = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
+        return {"model_bytes": size} | ({"train_seconds": self.history.seconds} if self.history else {})
+
+    # save and load
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model to a folder: JSON, YAML and safetensors, nothing pickled.
+
+        ``run.json`` is written last; a folder without it is not complete and is not loaded.
+        """
+        folder = self.write(folder)
+        return finish_run(folder, {"source": self.source})
+
+    def write(self, folder: Path | str) -> Path:
+        """Write the model's files, without the mark that they are complete."""
+        self._fitted()
+        folder = Path(folder)
+        (folder / "run.json").unlink(missing_ok=True)
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        atomic_write_text(
+            folder / "config.yaml",
+            yaml.safe_dump(config_to_dict(self.config), sort_keys=False, allow_unicode=True),
+        )
+        self.schema.save(folder / "schema.json")
+        write_json(folder / "model" / "state.json", self.model.state())
+        temporary = folder / "model" / ".model.safetensors.tmp"
+        save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, temporary)
+        temporary.replace(folder / "model" / "model.safetensors")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Predictor":
+        """Load a saved predictor.
+
+        Raises:
+            IntegrityError: the folder is absent, unfinished or damaged.
+        """
+        folder = Path(folder)
+        run = complete_run(folder)
+        for name in MODEL_FILES:
+            if not (folder / name).exists() or sha256(folder / name) != run["hashes"].get(name):
+                raise IntegrityError(
+                    f"{name} is not the file that was saved",
+                    str(folder),
+                    "Train again, or restore the folder.",
+                    code="SAL-I003",
+                )
+        predictor = cls()
+        predictor.config = config_from_dict(
+            yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        )
+        predictor.schema = Schema.load(folder / "schema.json")
+        predictor.source = run.get("source", "")
+        model = TableModel(predictor.schema, predictor.config.model)
+        model.restore(read_json(folder / "model" / "state.json"))
+        try:
+            model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            raise IntegrityError(
+                "The weights do not fit the model", str(error)[:200], "Train again."
+            ) from None
+        predictor.model = model.eval()
+        return predictor
+
+
+def load(folder: Path | str) -> Predictor:
+    """Load a saved predictor; the same as :meth:`Predictor.load`."""
+    return Predictor.load(folder)
+
+
+def finish_run(folder: Path, facts: dict[str, Any]) -> Path:
+    """Mark a folder as complete: hashes of the model's files, and ``"state": "complete"``, written last."""
+    hashes = {name: sha256(folder / name) for name in MODEL_FILES}
+    write_json(
+        folder / "run.json",
+        {"state": "complete", "format": 1, "version": salience.__version__, **facts, "hashes": hashes},
+    )
+    return folder
+
+
+def complete_run(folder: Path) -> dict[str, Any]:
+    """Return the mark of a complete folder.
+
+    Raises:
+        IntegrityError: there is no folder, or no such mark in it.
+    """
+    if not folder.is_dir():
+        raise IntegrityError("There is no saved model", str(folder), "Check the path.", code="SAL-I002")
+    if not (folder / "run.json").exists():
+        raise IntegrityError(
+            "The run is not finished",
+            str(folder),
+            "Give the same 'salience run' command again: it goes on where it stopped.",
+            code="SAL-I002",
+        )
+    run = read_json(folder / "run.json")
+    if not isinstance(run, dict) or run.get("state") != "complete":
+        raise IntegrityError("The run is not finished", str(folder), "Run it again.", code="SAL-I002")
+    return run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    from importlib.metadata import version
+
+    found = {name: version(name) for name in PACKAGES}
+    return {"salience": salience.__version__, "python": platform.python_version(), **found}
+
+
+def _without_nan(scores: dict[str, float]) -> dict[str, float]:
+    """Replace an undefined score (one class in the validation rows) by the worst value."""
+    if "auroc" in scores and not np.isfinite(scores["auroc"]):
+        return scores | {"auroc": -scores["log_loss"]}
+    return scores

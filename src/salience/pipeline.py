@@ -1,0 +1,266 @@
+"""The main job: read, train, evaluate, explain, audit, report, into one run folder."""
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from salience.api import Predictor, finish_run
+from salience.audit import engine as audit_engine
+from salience.audit.baselines import Baseline, fit_baselines
+from salience.audit.context import AuditContext
+from salience.core import metrics
+from salience.core.finding import Finding
+from salience.core.io import write_json, write_json_lines
+from salience.core.progress import Stage
+from salience.data import readers, splits
+from salience.explain.explanation import Explanation
+from salience.settings import config_to_dict
+
+logger = logging.getLogger("salience")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Say what a run made.
+
+    Attributes:
+        folder: the run folder.
+        report: the page.
+        metrics: scores of the model and of every baseline.
+        findings: answers of the checks.
+    """
+
+    folder: Path
+    report: Path
+    metrics: dict[str, Any]
+    findings: tuple[Finding, ...]
+
+
+def run(
+    source: Any,
+    *,
+    target: str | None = None,
+    drop: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
+    preset: str = "good",
+    time_limit: float | None = None,
+    seed: int | None = None,
+    out: Path | str | None = None,
+    config: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = True,
+) -> RunResult:
+    """Train, evaluate, explain and audit a model of a table; write the run folder and its report.
+
+    Args:
+        source: a file, a folder, the name of a data set, or a data frame.
+        target, drop, kinds, preset, time_limit, seed, config, overrides: as for
+            :class:`~salience.api.Predictor`.
+        out: the run folder; ``runs/NAME`` if none.
+        resume: go on from the checkpoint of an interrupted run with the same options and data.
+
+    Returns:
+        The folder, the report, and what is in them.
+    """
+    started = time.perf_counter()
+    predictor = Predictor(
+        target,
+        preset=preset,
+        kinds=kinds,
+        drop=drop,
+        time_limit=time_limit,
+        seed=seed,
+        config=config,
+        overrides=overrides,
+    )
+    with Stage("read"):
+        table = readers.read(source, target=predictor.config.target)
+        schema = predictor.infer(table)
+    folder = Path(out) if out else Path("runs") / table.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").unlink(missing_ok=True)
+    if not resume:
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    with _log_file(folder / "log.txt"):
+        return _Run(predictor, table, schema, folder, started).go()
+
+
+class _Run:
+    """Hold what the stages of one run pass on."""
+
+    def __init__(self, predictor: Predictor, table: Any, schema: Any, folder: Path, started: float) -> None:
+        config = predictor.config
+        predictor.config = replace(config, target=schema.target.name)
+        self.predictor, self.table, self.schema, self.folder, self.started = (
+            predictor,
+            table,
+            schema,
+            folder,
+            started,
+        )
+        self.seconds = {"read": time.perf_counter() - started}
+        split = config.split
+        self.split = splits.split(
+            table.frame,
+            schema,
+            how=split.how,
+            test=split.test,
+            validation=split.validation,
+            seed=config.seed,
+            column=split.column,
+        )
+
+    def go(self) -> RunResult:
+        """Work through the stages."""
+        self._start()
+        with self._stage("train"):
+            self.predictor.fit_split(
+                self.schema, self._rows("train"), self._rows("validation"), folder=self.folder
+            )
+        with self._stage("evaluate"):
+            baselines = self._baselines()
+            scores = self._scores(baselines)
+            self._write_predictions()
+        with self._stage("explain"):
+            explanations = self._explanations()
+        with self._stage("audit"):
+            findings = self._audit(baselines, explanations)
+        with self._stage("report"):
+            return self._finish(scores, findings, explanations)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        logger.info("%s: started", name)
+        yield
+        self.seconds[name] = time.perf_counter() - began
+        logger.info("%s: %.1f s", name, self.seconds[name])
+
+    def _rows(self, part: str) -> pd.DataFrame:
+        return self.table.frame[self.split == part]
+
+    def _start(self) -> None:
+        counts = self.split.value_counts().to_dict()
+        logger.info(
+            "%s: %s rows, target %r, splits %s",
+            self.table.name,
+            len(self.table.frame),
+            self.schema.target.name,
+            counts,
+        )
+        self.schema.save(self.folder / "schema.json")
+        parts = pd.DataFrame({"row": np.arange(len(self.split)), "split": self.split.to_numpy()})
+        _write_parquet(self.folder / "splits.parquet", parts)
+
+    def _baselines(self) -> dict[str, Baseline]:
+        if not self.predictor.config.audit.baselines:
+            return {}
+        train = pd.concat([self._rows("train"), self._rows("validation")])
+        return fit_baselines(
+            self.predictor.schema, train, self._rows("test"), seed=self.predictor.config.seed
+        )
+
+    def _scores(self, baselines: dict[str, Baseline]) -> dict[str, Any]:
+        schema, seed = self.predictor.schema, self.predictor.config.seed
+        truth = schema.encode_target(schema.parse(self._rows("test"), target=True))
+        others = {
+            name: metrics.scores_with_intervals(schema.task, truth, baseline.predictions, seed=seed)
+            for name, baseline in baselines.items()
+        }
+        test = self.predictor.evaluate(self._rows("test"))
+        best = self.predictor.history.epochs[self.predictor.history.best_epoch]
+        validation = {name: best[name] for name in metrics.METRICS[schema.task]}
+        scores = {
+            "task": schema.task,
+            "test": {**test, "baselines": others},
+            "validation": validation,
+            "history": list(self.predictor.history.epochs),
+        }
+        write_json(self.folder / "metrics.json", scores)
+        return scores
+
+    def _write_predictions(self) -> None:
+        test = self._rows("test")
+        frame = pd.DataFrame(
+            {"row": np.flatnonzero(self.split == "test"), "truth": test[self.schema.target.name].to_numpy()}
+        )
+        frame["prediction"] = self.predictor.predict(test).to_numpy()
+        if self.schema.task == "classification":
+            probabilities = self.predictor.predict_proba(test)
+            for name in probabilities.columns:
+                frame[f"probability {name}"] = probabilities[name].to_numpy()
+        _write_parquet(self.folder / "predictions.parquet", frame)
+
+    def _explanations(self) -> list[Explanation]:
+        rows = self.predictor.sample(self._rows("test"), self.predictor.config.explain.rows)
+        truth = self.predictor.schema.parse(rows, target=True)[self.schema.target.name]
+        found = self.predictor.explain(rows)
+        found = [replace(e, truth=value) for e, value in zip(found, truth, strict=True)]
+        write_json_lines(self.folder / "explanations.jsonl", [e.to_json() for e in found])
+        return found
+
+    def _audit(self, baselines: dict[str, Baseline], explanations: list[Explanation]) -> list[Finding]:
+        config = self.predictor.config
+        frames = {part: self._rows(part) for part in ("train", "validation", "test")}
+        context = AuditContext(
+            self.predictor.model, self.predictor.schema, frames, baselines=baselines, explanations=tuple(explanations),
+            cost=self.predictor.cost(), seed=config.seed, quick=config.audit.quick,
+        )  # fmt: skip
+        findings = audit_engine.audit(context, config.audit.checks)
+        write_json(self.folder / "findings.json", [finding.to_json() for finding in findings])
+        return findings
+
+    def _finish(
+        self, scores: dict[str, Any], findings: list[Finding], explanations: list[Explanation]
+    ) -> RunResult:
+        self.predictor.write(self.folder)
+        rows = {part: int((self.split == part).sum()) for part in ("train", "validation", "test")}
+        report = self.predictor.report(
+            findings, explanations, scores, rows,
+            seconds={name: round(value, 1) for name, value in self.seconds.items()},
+            hashes={"data": self.table.sha256}, command=_command(), config=config_to_dict(self.predictor.config),
+        )  # fmt: skip
+        path = report.save(self.folder / "report.html")
+        report.save(self.folder / "report.md")
+        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        total = round(time.perf_counter() - self.started, 1)
+        logger.info("complete: %s s", total)
+        finish_run(self.folder, {"source": self.table.name, "data": self.table.sha256, "seconds": total})
+        return RunResult(self.folder, path, scores, tuple(findings))
+
+
+def _command() -> str:
+    """Return the command line, without the folder of the program."""
+    program, *arguments = sys.argv or ["salience"]
+    return shlex.join([Path(program).name, *arguments])
+
+
+def _write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    frame.to_parquet(temporary, index=False)
+    temporary.replace(path)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        logger.error("stopped: %s", error)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

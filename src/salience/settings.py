@@ -1,0 +1,151 @@
+"""The options of a run, their presets, and how files and ``key=value`` change them."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from salience.core.config import build, merge, parse_assignments, read_yaml
+from salience.core.errors import ConfigError, nearest
+from salience.models.table_model import ModelConfig
+from salience.training.loop import TrainingConfig
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Say how rows are split.
+
+    Attributes:
+        how: ``auto``, ``stratified``, ``random``, ``grouped``, ``time`` or ``given``.
+        test: share of rows held out for the report.
+        validation: share of the other rows that decides when training stops.
+        column: column of the groups, the time or the given split.
+    """
+
+    how: str = "auto"
+    test: float = 0.2
+    validation: float = 0.1
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """Say how rows are explained.
+
+    Attributes:
+        method: key of the explainer.
+        rows: test rows explained in a run, drawn at random.
+        memory_mb: memory that a batch of perturbed rows may take.
+    """
+
+    method: str = "integrated_gradients"
+    rows: int = 48
+    memory_mb: int = 256
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Say how a run is audited.
+
+    Attributes:
+        checks: keys of the checks; none for all.
+        quick: look at fewer rows and resamples.
+        baselines: fit the baselines to compare with.
+    """
+
+    checks: tuple | None = None
+    quick: bool = False
+    baselines: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hold every option of a run.
+
+    Attributes:
+        target: column to predict.
+        task: ``classification`` or ``regression``; found out if none.
+        kinds: column → kind, where the one found out is wrong.
+        drop: columns that are not used.
+        preset: name of the preset the other options started from.
+        seed: seed of splits, weights, batches, dropout and samples.
+        time_limit: minutes of training; none for no limit.
+        threads: processor threads; none for torch's choice.
+        model, training, split, explain, audit: the parts' own options.
+    """
+
+    target: str | None = None
+    task: str | None = None
+    kinds: dict[str, Any] = field(default_factory=dict)
+    drop: tuple = ()
+    preset: str = "good"
+    seed: int = 0
+    time_limit: float | None = None
+    threads: int | None = None
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    split: SplitConfig = SplitConfig()
+    explain: ExplainConfig = ExplainConfig()
+    audit: AuditConfig = AuditConfig()
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {
+        "model": {
+            "text": {"name": "fast_disan", "args": {"dim": 48, "embedding_dim": 64}},
+            "image": {"name": "se_resnet", "args": {"width": 16, "blocks": 1}},
+            "hidden": [64],
+        },
+        "training": {"epochs": 6, "learning_rate": 3e-3, "average": 0.98, "patience": 2},
+        "explain": {"rows": 24},
+        "audit": {"quick": True},
+    },
+    "good": {
+        "model": {"text": {"name": "disan", "args": {"dim": 50, "embedding_dim": 100}}},
+        "training": {"epochs": 3, "learning_rate": 2e-3, "average": 0.99},
+    },
+    "best": {
+        "model": {
+            "text": {"name": "disan", "args": {"dim": 100, "embedding_dim": 150}},
+            "image": {"name": "se_resnet", "args": {"width": 48, "blocks": 2}},
+            "hidden": [256],
+        },
+        "training": {"epochs": 20, "learning_rate": 1e-3, "average": 0.995, "patience": 4},
+        "explain": {"rows": 100},
+    },
+}
+
+
+def make_config(
+    preset: str = "good",
+    file: Path | str | None = None,
+    overrides: list[str] | None = None,
+    **options: Any,
+) -> Config:
+    """Return the options of a run: preset, then file, then named options, then ``key=value``.
+
+    Raises:
+        ConfigError: an unknown preset, option or value.
+    """
+    written = read_yaml(file) if file else {}
+    name = written.get("preset", preset) if preset == "good" else preset
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown preset {name!r}", "", nearest(str(name), PRESETS), code="SAL-C004")
+    given = {key: value for key, value in options.items() if value not in (None, (), {})}
+    assigned = parse_assignments(overrides or [])
+    return build(Config, merge({"preset": name}, PRESETS[name], written, given, assigned))
+
+
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """Rebuild a configuration from :func:`config_to_dict`."""
+    return build(Config, values)
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return a configuration as plain data: no tuples, so that it is the same in YAML and JSON."""
+    return _plain(asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

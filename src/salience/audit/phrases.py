@@ -12,6 +12,8 @@ def number(value: float) -> str:
     """Return three decimals near one, four significant digits elsewhere, ``"undefined"`` for NaN."""
     if not math.isfinite(value):
         return "undefined"
+    if 0 < abs(value) < 0.1:
+        return f"{value:.4f}" if abs(value) >= 0.00005 else f"{value:.1e}"
     if value == 0 or 0.1 <= abs(value) < 10:
         return f"{value:.3f}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

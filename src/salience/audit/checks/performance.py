@@ -102,6 +102,8 @@ def _answer(
     difference, (low, high) = gap
     better = "better" if difference >= 0 else "worse"
     noise = "" if low > 0 or high < 0 else ", which is within noise"
+    if context.task == "classification":
+        difference, low, high = (round(end, 4) for end in (difference, low, high))
     low, high = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
     return (
         f"{metric} is {number(ours['value'])} on the test rows ({between(ours['interval'])}). The strongest baseline, "

@@ -1,6 +1,7 @@
 """Where does the model err more than elsewhere?"""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ CARD = {
 }
 MIN_ROWS = 30
 MAX_VALUES = 30
+FEW_VALUES = 6
 SHOWN = 15
 SHUFFLES = 200
 
@@ -80,10 +82,12 @@ def row_errors(context: AuditContext) -> np.ndarray:
 
 
 def _slices(context: AuditContext) -> tuple[list[str], np.ndarray]:
-    frame, names, masks = context.inputs("test"), [], []
+    frame, names, masks, known = context.inputs("test"), [], [], set()
     for column in context.schema.inputs:
         for name, mask in SLICERS[column.kind](column.name, frame[column.name]):
-            if MIN_ROWS <= mask.sum() <= len(frame) - MIN_ROWS:
+            key = mask.tobytes()
+            if MIN_ROWS <= mask.sum() <= len(frame) - MIN_ROWS and key not in known:
+                known.add(key)  # two names of the same rows are one slice
                 names.append(name)
                 masks.append(mask)
     return names, np.array(masks, dtype=float).reshape(len(names), len(frame))
@@ -98,14 +102,17 @@ def _by_value(name: str, values: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
 def _by_quarter(name: str, values: pd.Series) -> Iterator[tuple[str, np.ndarray]]:
     numbers = values.to_numpy(dtype=float)
     known = np.isfinite(numbers)
-    if known.any():
+    distinct = np.unique(numbers[known])
+    if 0 < len(distinct) <= FEW_VALUES:
+        yield from ((f"{name} = {value:g}", numbers == value) for value in distinct)
+    elif known.any():
         yield from _bands(name, numbers, np.unique(np.quantile(numbers[known], [0.25, 0.5, 0.75])))
     yield f"{name} missing", ~known
 
 
 def _bands(name: str, numbers: np.ndarray, edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield f"{name} ≤ {edges[0]:g}", numbers <= edges[0]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         yield f"{low:g} < {name} ≤ {high:g}", (numbers > low) & (numbers <= high)
     yield f"{name} > {edges[-1]:g}", numbers > edges[-1]
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -47,17 +48,17 @@ def shorten(value: Any, length: int = LONGEST_CELL) -> str:
 
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
-) -> Table:
-    """Return a plain table; ``right`` names the columns of numbers. Cells are text, never markup."""
-    result = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+) -> Group:
+    """Return a plain table under its title; ``right`` names the columns of numbers. Cells are text, never markup."""
+    result = Table(box=None, pad_edge=False)
     for column in columns:
         result.add_column(escape(column), justify="right" if column in right else "left", header_style="dim")
     for row in rows:
         result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return result
+    return Group(Text(title, style="bold"), result)
 
 
-def records_table(title: str, records: Sequence[dict[str, Any]]) -> Table:
+def records_table(title: str, records: Sequence[dict[str, Any]]) -> Group:
     """Return a table of flat dictionaries; columns in order of first appearance."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     is_number = [
@@ -75,7 +76,7 @@ def _cell(value: Any) -> str:
     return "" if value is None else shorten(value)
 
 
-def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> Table:
+def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> Group:
     """Return the schema: what each column is taken for, and why."""
     rows = [
         (
@@ -95,7 +96,7 @@ def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> T
     return table(title, names, rows, right=("missing", "distinct"))
 
 
-def metrics_table(metrics: dict[str, Any], title: str = "") -> Table:
+def metrics_table(metrics: dict[str, Any], title: str = "") -> Group:
     """Return test scores of the model beside those of the baselines, each with its 95 % interval."""
     test = dict(metrics["test"])
     baselines = test.pop("baselines", {})
@@ -109,7 +110,7 @@ def metrics_table(metrics: dict[str, Any], title: str = "") -> Table:
     return table(title, ["", *(METRIC_NAMES[name] for name in names)], rows)
 
 
-def findings_table(findings: Sequence[Any]) -> Table:
+def findings_table(findings: Sequence[Any]) -> Group:
     """Return findings with a mark for each verdict."""
     order = {
         verdict: position for position, verdict in enumerate(("fail", "warn", "pass", "info", "not measured"))

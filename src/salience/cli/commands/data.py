@@ -23,10 +23,13 @@ def list_sets() -> Answer:
     from salience.cli.views import table
 
     found = cards("dataset")
-    names = ("name", "title", "target", "licence", "size")
-    fields = ("title", "target", "licence", "size")
-    rows = [(card.key, *(card.get(field) or "" for field in fields)) for card in found]
-    return Answer([card.fields for card in found], [table("Data sets", names, rows)])
+    names = ("name", "title", "rows", "target", "columns", "licence")
+    rows = [
+        (card.key, card.get("title"), f"{card.get('rows', 0):,}", card.get("target", ""),
+         ", ".join(card.get("kinds") or ()), card.get("licence"))
+        for card in found
+    ]  # fmt: skip
+    return Answer([card.fields for card in found], [table("Data sets", names, rows, right=("rows",))])
 
 
 def download(

@@ -25,7 +25,7 @@ PACKAGES = (
 LOWEST_PANDAS = "2.2"
 LOW_SPACE_BYTES = 1 << 30
 IMPORT_SECONDS = 120
-REINSTALL = "Run: pip install --force-reinstall -c constraints.txt {}"
+REINSTALL = "Run: pip install --force-reinstall {}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def examine_packages() -> Iterator[Diagnosis]:
     versions = {name: installed(name) for name in PACKAGES}
     for name, version in versions.items():
         if version is None:
-            yield Diagnosis(name, "broken", "not installed.", f"Run: pip install -c constraints.txt {name}")
+            yield Diagnosis(name, "broken", "not installed.", f"Run: pip install {name}")
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     yield Diagnosis("packages", "ok", shown)
     pandas = versions["pandas"]
@@ -188,7 +188,7 @@ def examine_extras() -> Iterator[Diagnosis]:
             for name, lowest in packages
             if versions[name] and version_tuple(versions[name] or "") < version_tuple(lowest)
         ]
-        line = f"Run: pip install -c constraints.txt 'salience[{extra}]'"
+        line = f"Run: pip install 'salience[{extra}]' {_same_torch()}".rstrip()
         if old:
             yield Diagnosis(f"[{extra}]", "warning", f"too old: {', '.join(old)}.", line)
         elif absent:
@@ -197,9 +197,15 @@ def examine_extras() -> Iterator[Diagnosis]:
             yield Diagnosis(f"[{extra}]", "ok", ", ".join(f"{n} {v}" for n, v in versions.items()))
 
 
+def _same_torch() -> str:
+    """Keep pip from replacing a CPU build of torch by several GB of a CUDA build."""
+    version = installed("torch")
+    return f"torch=={version.partition('+')[0]}" if version else ""
+
+
 def examine_cache() -> Iterator[Diagnosis]:
     """Report where downloads are kept, whether that can be written, and the space left."""
-    from salience.data.cache import cache_folder
+    from salience.data.datasets.download import cache_folder
 
     folder = cache_folder()
     home = next(parent for parent in (folder, *folder.parents) if parent.exists())

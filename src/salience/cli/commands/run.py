@@ -35,13 +35,14 @@ def command(
     What each column is (text, image, number, category) is found out, shown, and can be set with --kind.
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
+    kinds = parse_kinds(kind)
     from salience.pipeline import run
 
     result = run(
         source,
         target=target,
         drop=tuple(drop or ()),
-        kinds=parse_kinds(kind),
+        kinds=kinds,
         preset=preset,
         time_limit=time_limit,
         seed=seed,

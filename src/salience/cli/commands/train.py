@@ -24,6 +24,7 @@ def command(
     assignments: Set = None,
 ) -> Answer:
     """Train a model and save it, without the audit and the report of 'salience run'."""
+    kinds = parse_kinds(kind)
     from salience.api import Predictor
     from salience.cli.views import schema_table
 
@@ -31,7 +32,7 @@ def command(
         target,
         preset=preset,
         drop=tuple(drop or ()),
-        kinds=parse_kinds(kind),
+        kinds=kinds,
         time_limit=time_limit,
         seed=seed,
         config=config,

@@ -12,10 +12,10 @@ CARD = {
     " answer by weights that are written in the file.",
     "source": "generated",
     "licence": "Apache-2.0",
-    "size": "600 rows, generated, no download",
     "kinds": ["text", "number", "category"],
-    "tasks": ["classification"],
     "target": "recommends",
+    "task": "classification",
+    "rows": 600,
 }
 WORDS = {
     "lovely": 2.0, "sturdy": 1.5, "comfortable": 1.5, "warm": 1.0,

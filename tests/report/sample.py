@@ -1,15 +1,15 @@
 """Realistic reports for the tests: a clothing-reviews run with all verdicts, and the awkward ones."""
 
 import re
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
 
 from salience.core.finding import Control, Cost, Finding
 from salience.core.unit import Unit
+from salience.explain.explanation import Explanation, Faithfulness
 from salience.report.report import Report
 
+KINDS = {"Title": "text", "Review Text": "text", "Age": "number", "Positive Feedback Count": "number", "Class Name": "category"}  # fmt: skip
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 WEIGHTS = {
     "love": 0.9, "perfect": 0.8, "flattering": 0.75, "comfortable": 0.6, "great": 0.5, "soft": 0.4, "compliments": 0.7,
@@ -32,59 +32,15 @@ REVIEWS = [
 ]  # fmt: skip
 
 
-@dataclass
-class Explained:
-    """The contract of ``salience.explain.explanation.Explanation``, by hand."""
-
-    units: tuple
-    values: np.ndarray
-    inputs: dict
-    row: int = 0
-    method: str = "integrated_gradients"
-    target: object = field(default_factory=lambda: SimpleNamespace(index=1, name="Yes", quantity="log-odds"))
-    quantity: str = "log-odds"
-    prediction: object = "Yes"
-    probability: float | None = 0.9
-    output: float = 2.2
-    baseline_output: float = 1.4
-    baseline: str = "empty text, median numbers, unseen categories"
-    completeness_gap: float | None = 0.004
-    faithfulness: object = None
-    seed: int = 0
-    forwards: int = 65
-    seconds: float = 0.12
-
-    def words(self):
-        order = np.argsort(-np.abs(self.values))[:3]
-        sentences = [
-            SimpleNamespace(
-                text=f"“{self.units[k].label}” speaks {'for' if self.values[k] > 0 else 'against'} {self.target.name} "
-                f"({self.values[k]:+.2f} {self.quantity}), number {rank} of {len(self.units)} parts.",
-                claims=(SimpleNamespace(units=(int(k),)),),
-            )
-            for rank, k in enumerate(order, start=1)
-        ]
-        return SimpleNamespace(sentences=tuple(sentences))
-
-    def to_json(self):
-        plain = {
-            k: getattr(self, k) for k in ("row", "method", "prediction", "probability", "output", "seed")
-        }
-        return plain | {
-            "units": [u.to_json() for u in self.units],
-            "values": list(self.values),
-            "inputs": dict(self.inputs),
-        }
-
-
-def faithfulness(k: int) -> object:
-    own, control = 1.8 - 0.15 * k, 0.35 + 0.05 * k
-    gap = own - control
-    verdict = "supported" if gap > 0.6 else "doubtful" if gap > 0 else "not supported"
-    return SimpleNamespace(
-        comprehensiveness=own, sufficiency=0.21, random_comprehensiveness=control, random_sufficiency=0.9,
-        interval=(gap - 0.3, gap + 0.3), verdict=verdict, convention="log-odds, 1, 5, 10, 20 and 50 % removed",
-        forwards=60, seconds=0.2,
+def faithfulness(k: int) -> Faithfulness:
+    own, control = 0.42 - 0.04 * k, 0.08 + 0.01 * k
+    difference = own - control + 0.2 - 0.02 * k
+    verdict = "supported" if difference > 0.2 else "doubtful" if difference > 0 else "not supported"
+    return Faithfulness(
+        comprehensiveness=own, sufficiency=0.04, random_comprehensiveness=control, random_sufficiency=0.24 - 0.02 * k,
+        difference=difference, interval=(difference - 0.06, difference + 0.06), better_orders=min(1.0, 0.05 * k), orders=20,
+        verdict=verdict, scale="probability", log_odds=None, convention="mean over 1, 5, 10, 20 and 50 % of the units",
+        forwards=210, seconds=0.2,
     )  # fmt: skip
 
 
@@ -92,8 +48,8 @@ def word_units(column: str, text: str) -> list[Unit]:
     return [Unit(column, "text", m.group(), m.span()) for m in re.finditer(r"\w+|[^\w\s]", text)]
 
 
-def explanation(k: int) -> Explained:
-    title, review, age, feedback, category, truth = REVIEWS[k]
+def explanation(k: int) -> Explanation:
+    title, review, age, feedback, category, _ = REVIEWS[k]
     units = word_units("Title", title) + word_units("Review Text", review)
     values = [WEIGHTS.get(u.label.lower(), 0.02 * (-1) ** len(u.label)) for u in units]
     units += [
@@ -104,10 +60,19 @@ def explanation(k: int) -> Explained:
     values += [0.002 * (age - 40), -0.05 * feedback, 0.11 if category in ("Jeans", "Lounge") else -0.04]
     logit = 1.4 + sum(values)
     probability = float(1 / (1 + np.exp(-abs(logit))))
-    inputs = {"Title": title, "Review Text": review, "Age": float(age), "Positive Feedback Count": float(feedback), "Class Name": category, "Recommended IND": truth}  # fmt: skip
-    return Explained(
-        tuple(units), np.array(values), inputs, row=1000 + 37 * k, prediction="Yes" if logit > 0 else "No",
-        probability=probability, output=logit, faithfulness=None if k == 8 else faithfulness(k),
+    inputs = {
+        "Title": title,
+        "Review Text": review,
+        "Age": float(age),
+        "Positive Feedback Count": float(feedback),
+        "Class Name": category,
+    }
+    return Explanation(
+        units=tuple(units), values=tuple(values), inputs=inputs, kinds=KINDS, row=1000 + 37 * k,
+        method="integrated_gradients", target="Yes", quantity="log-odds", prediction="Yes" if logit > 0 else "No",
+        probability=probability, output=logit, baseline_output=1.4,
+        baseline="empty text, median numbers, unseen categories", completeness_gap=0.004,
+        faithfulness=None if k == 8 else faithfulness(k), forwards=65, seconds=0.12,
     )  # fmt: skip
 
 
@@ -137,14 +102,14 @@ def findings() -> list[Finding]:
     ]
     columns = [{"column": c, "value": v, "low": v - 0.01, "high": v + 0.01, "control": 0.5} for c, v in (("Rating", 0.970), ("Title", 0.861), ("Age", 0.532))]  # fmt: skip
     return [
-        Finding("discrimination", "Does it tell the classes apart?", "AUROC 0.957 on 4,697 test rows, above the strongest baseline, logistic regression, at 0.948.", "pass", 0.957, "AUROC", (0.951, 0.963), Control("majority", 0.5), "test", 4697, tables={"confusion": confusion}, cost=Cost(1.2, 4697)),
+        Finding("performance", "Does it tell the classes apart?", "AUROC is 0.957 on the test rows (95 % interval 0.951 to 0.963). The strongest baseline, logistic regression, reaches 0.948; the model is 0.009 better on the same rows (paired 95 % interval 0.005 to 0.012).", "pass", 0.957, "AUROC", (0.951, 0.963), Control("majority", 0.5), "test", 4697, tables={"confusion": confusion}, cost=Cost(1.2, 4697)),
         Finding("calibration", "Do its probabilities mean what they say?", "Expected calibration error 0.018 after temperature scaling, 0.041 before.", "pass", 0.018, "ECE", (0.013, 0.025), Control("before temperature", 0.041), "test", 4697, tables={"reliability": reliability}, cost=Cost(0.4)),
         Finding("leakage", "Does one column give the target away?", "Rating alone scores AUROC 0.970, more than the whole model without it.", "fail", 0.970, "AUROC", (0.965, 0.975), Control("shuffled target", 0.501, (0.48, 0.52)), "test", 4697, "Ask whether Rating is known when the model is used. If not, train again with --drop Rating.", {"columns": columns}, Cost(3.1)),
         Finding("duplicates", "Do rows repeat across splits?", "21 test rows (0.4 %) have the same text as a training row.", "warn", 21, "rows", None, None, "test", 4697, "Drop duplicates before splitting.", {"pairs": [{"test row": 12, "train row": 871, "text": HOSTILE}, {"test row": 44, "train row": 2, "text": "Love it!"}]}, Cost(0.3)),
         Finding("slices", "Which rows does it serve worse?", "Class Name = Trend: accuracy 9.1 points below the rest (95 % interval 3.1 to 15.1, 24 rows).", "warn", -0.091, "accuracy", (-0.151, -0.031), None, "test", 4697, "Collect more rows of this class, or report it apart.", {"slices": slices}, Cost(2.2)),
         Finding("perturbation", "Does it survive typing errors?", "AUROC falls by 0.016 when 5 % of letters are swapped.", "pass", -0.016, "AUROC", (-0.021, -0.012), Control("unchanged rows", 0.957), "test", 1000, tables={"perturbations": drops}, cost=Cost(21.0, 3000)),
         Finding("faithfulness", "Are the explanations true?", "Over 200 test rows, removing the parts ranked highest lowers the log-odds by 1.62 more than removing random parts (95 % interval 1.44 to 1.81); 91 % of the explanations beat random.", "pass", 1.62, "log-odds", (1.44, 1.81), Control("random order", 0.0), "test", 200, cost=Cost(33.0, 12000)),
-        Finding("cost", "What does it cost?", "318,402 parameters, 74 s of training, 0.9 ms a row to predict.", "info", 74.0, "s", rows=18789, split="train", cost=Cost(74.0)),
+        Finding("cost", "What does it cost?", "318,402 parameters, 74 s of training, 0.9 ms a row to predict.", "info", 74.0, "s", rows=16440, split="train", cost=Cost(74.0)),
         Finding("coherence", "Did it learn rather than memorise?", "Not measured: the quick preset leaves it out.", "not measured"),
     ]  # fmt: skip
 
@@ -186,6 +151,7 @@ def run() -> dict:
         "parameters": 318402, "seed": 0, "seconds": {"read": 0.8, "train": 74.2, "evaluate": 3.1, "explain": 33.4, "audit": 41.9},
         "versions": {"salience": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "hashes": {"data": "5d7c06e0" * 8, "model.safetensors": "b3dd4f34" * 8},
+        "truth": {str(1000 + 37 * k): review[-1] for k, review in enumerate(REVIEWS)},
         "command": "salience run clothing-reviews --target 'Recommended IND' --drop Rating --seed 0", "schema": schema,
     }  # fmt: skip
 

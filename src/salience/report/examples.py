@@ -1,13 +1,19 @@
 """Explained rows as a reader sees them: highlighted words, chips for cells, sentences, a faithfulness line."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from salience.core.errors import SalienceError
 from salience.core.io import to_plain
-from salience.report.numbers import between, cell, is_number, number, percent, shorten, signed
-from salience.report.pictures import Picture, picture
+from salience.explain import markup
+from salience.report.numbers import between, cell, is_number, number, percent, shorten
+from salience.report.svg import Svg
 from salience.report.tables import Table, table
+
+if TYPE_CHECKING:
+    from salience.explain.explanation import Explanation, Faithfulness
 
 MAX_EXAMPLES, MAX_CHARACTERS, MAX_UNITS, UNSURE = 60, 4000, 25, 0.7
 STATUSES = {
@@ -18,32 +24,27 @@ STATUSES = {
     "off": "Off",
     "unknown": "Truth unknown",
 }
-TONES = {
-    "supported": "pass",
-    "trusted": "pass",
-    "doubtful": "warn",
-    "not supported": "fail",
-    "not measured": "not measured",
-}
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of text; ``strength`` 0 is plain, 1 to 5 highlighted, ``sign`` +1 or −1."""
-
-    text: str
-    unit: int | None = None
-    strength: int = 0
-    sign: int = 1
-    tip: str = ""
+TRUTH_CLAIMS = ("truth", "unmeasured")
+TONES = {"supported": "pass", "doubtful": "warn", "not supported": "fail", "not measured": "not measured"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One text column of a row, cut into segments."""
+    """One text or image column of a row.
+
+    Attributes:
+        column: its name.
+        html: the content with its parts marked.
+        text: the content as plain text; empty for an image.
+        marked: index of the unit of each mark, in order.
+        total: sum over its units, with a sign.
+        cut: characters that are not shown.
+    """
 
     column: str
-    segments: tuple[Segment, ...]
+    html: Svg
+    text: str
+    marked: tuple[int, ...]
     total: str
     cut: int = 0
 
@@ -56,7 +57,7 @@ class Chip:
     label: str
     value: str
     unit: int
-    sign: int
+    side: str
     width: int
 
 
@@ -70,70 +71,64 @@ class Example:
     statuses: tuple[str, ...]
     prediction: str
     truth: str
-    target: str
-    quantity: str
     fields: tuple[Field, ...]
     chips: tuple[Chip, ...]
-    pictures: tuple[Picture, ...]
     sentences: tuple[tuple[str, tuple[int, ...]], ...]
     faithfulness: str
     verdict: str
     facts: tuple[tuple[str, str], ...]
     units: Table
-    signed: bool
 
 
-def examples(explanations: Sequence[Any], run: dict[str, Any], error: float | None = None) -> list[Example]:
+def examples(
+    explanations: Sequence["Explanation"], run: dict[str, Any], error: float | None = None
+) -> list[Example]:
     """Return views of the first sixty explanations.
 
     Args:
-        explanations: objects of :class:`salience.explain.explanation.Explanation`.
-        run: the report's run, for the target and its task.
+        explanations: explained rows.
+        run: the report's run; ``truth`` maps the name of a row to its true answer.
         error: typical error of a regression (its RMSE), which splits close from off.
     """
-    return [view(e, k, run, error) for k, e in enumerate(explanations[:MAX_EXAMPLES], start=1)]
+    shown = explanations[:MAX_EXAMPLES]
+    return [view(explanation, k, run, error) for k, explanation in enumerate(shown, start=1)]
 
 
-def view(explanation: Any, position: int, run: dict[str, Any], error: float | None = None) -> Example:
+def view(explanation: "Explanation", position: int, run: dict[str, Any], error: float | None) -> Example:
     """Return the view of one explanation."""
-    truth = _truth(explanation, run)
-    values = to_plain(explanation.values)
-    top = max(map(size, values), default=0.0) or 1.0
-    target = str(getattr(explanation.target, "name", explanation.target))
-    fields = tuple(_fields(explanation, values, top, run))
+    truth = (run.get("truth") or {}).get(str(explanation.row))
+    sentences, truth_line = _sentences(explanation)
     return Example(
         number=position,
         name=f"row {explanation.row}",
-        preview=_preview(explanation, run),
+        preview=_preview(explanation),
         statuses=statuses(explanation.prediction, explanation.probability, truth, error),
         prediction=_prediction(explanation),
-        truth=cell(truth),
-        target=target,
-        quantity=str(explanation.quantity),
-        fields=fields,
-        chips=tuple(_chips(explanation, values, top)),
-        pictures=tuple(_pictures(explanation, values, top)),
-        sentences=tuple(_sentences(explanation)),
-        faithfulness=faithfulness_line(explanation.faithfulness, str(explanation.quantity)),
-        verdict=str(getattr(explanation.faithfulness, "verdict", "not measured")),
-        facts=tuple(_facts(explanation, target)),
-        units=_units(explanation, values),
-        signed=any(is_number(v) and v < 0 for v in values),
+        truth=cell(truth) if truth is not None else "unknown",
+        fields=tuple(_fields(explanation)),
+        chips=tuple(_chips(explanation)),
+        sentences=tuple(sentences),
+        faithfulness=truth_line,
+        verdict=explanation.faithfulness.verdict if explanation.faithfulness else "not measured",
+        facts=tuple(_facts(explanation)),
+        units=_units(explanation),
     )
 
 
-def statuses(prediction: Any, probability: Any, truth: Any, error: float | None = None) -> tuple[str, ...]:
+def statuses(
+    prediction: Any, probability: float | None, truth: Any, error: float | None = None
+) -> tuple[str, ...]:
     """Return the groups that a row belongs to: correct or wrong, unsure, close or off.
 
     A classification is unsure where the predicted class has a probability below 0.7. A regression is close where
     it errs by no more than ``error``.
     """
     groups = []
-    if truth is None or truth == "":
+    if truth is None:
         groups.append("unknown")
     elif is_number(probability):
         groups.append("correct" if _same(prediction, truth) else "wrong")
-    elif is_number(error) and is_number(to_plain(prediction)) and is_number(to_plain(truth)):
+    elif is_number(error) and is_number(prediction) and is_number(truth):
         groups.append("close" if abs(prediction - truth) <= error else "off")
     if is_number(probability) and probability < UNSURE:
         groups.append("unsure")
@@ -149,161 +144,123 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
-def _truth(explanation: Any, run: dict[str, Any]) -> Any:
-    known = getattr(explanation, "truth", None)
-    return to_plain(known if known is not None else explanation.inputs.get(run.get("target")))
+def _prediction(e: "Explanation") -> str:
+    label = cell(to_plain(e.prediction))
+    return f"{label} ({percent(e.probability)})" if is_number(e.probability) else label
 
 
-def _prediction(explanation: Any) -> str:
-    label = cell(to_plain(explanation.prediction))
-    return f"{label} ({percent(explanation.probability)})" if is_number(explanation.probability) else label
-
-
-def _preview(explanation: Any, run: dict[str, Any]) -> str:
-    texts = [str(explanation.inputs.get(column) or "") for column in _text_columns(explanation, run)]
-    longest = max(texts, key=len, default="")
-    labels = [unit.label for unit in explanation.units if unit.kind != "text"]
+def _preview(e: "Explanation") -> str:
+    longest = max(
+        (str(e.inputs[c] or "") for c, kind in e.kinds.items() if kind == "text"), key=len, default=""
+    )
+    labels = [unit.label for unit in e.units if unit.kind != "text"]
     return shorten(longest or ", ".join(labels) or "no content", 90)
 
 
-def _text_columns(explanation: Any, run: dict[str, Any]) -> list[str]:
-    named = [
-        c["name"] for c in run.get("schema") or [] if c.get("kind") == "text" and c.get("role") == "input"
-    ]
-    used = [unit.column for unit in explanation.units if unit.kind == "text"]
-    return [c for c in dict.fromkeys([*named, *used]) if c in explanation.inputs]
+def _of(e: "Explanation", column: str) -> tuple[list[int], list[Any], list[float]]:
+    """Return index, unit and value of a column's units, in reading order."""
+    found = [k for k, unit in enumerate(e.units) if unit.column == column]
+    found.sort(key=lambda k: e.units[k].locator)
+    return found, [e.units[k] for k in found], [e.values[k] for k in found]
 
 
-def _fields(explanation: Any, values: Sequence[float | None], top: float, run: dict[str, Any]) -> list[Field]:
-    fields = []
-    for column in _text_columns(explanation, run):
-        text = str(explanation.inputs[column] or "")
-        units = [(k, u) for k, u in enumerate(explanation.units) if u.column == column and u.kind == "text"]
-        total = float(sum(values[k] or 0.0 for k, _ in units))
-        shown = text[:MAX_CHARACTERS]
-        segments = _segments(shown, units, values, top)
-        fields.append(Field(column, tuple(segments), signed(total), len(text) - len(shown)))
-    return fields
+def _fields(e: "Explanation") -> list[Field]:
+    draw = {"text": _text, "image": _image}
+    return [draw[kind](e, column) for column, kind in e.kinds.items() if kind in draw]
 
 
-def size(value: float | None) -> float:
-    """Return the size of a contribution; 0 where the method says nothing."""
-    return abs(value) if is_number(value) else 0.0
+def _text(e: "Explanation", column: str) -> Field:
+    text = str(e.inputs[column] or "")
+    shown, scale = text[:MAX_CHARACTERS], markup.scale_of(e.values)
+    index, units, values = _of(e, column)
+    kept = [k for k, unit in enumerate(units) if unit.locator[1] <= len(shown)]
+    html = markup.text_html(shown, [units[k] for k in kept], [values[k] for k in kept], scale)
+    marked = tuple(index[k] for k in kept if markup.strength(values[k], scale))
+    return Field(column, Svg(html), shown, marked, markup.signed(_sum(values)), len(text) - len(shown))
 
 
-def strength(value: float | None, top: float) -> int:
-    """Return 0 to 5: how strongly a unit is tinted, relative to the largest of its row (below 6 % not at all)."""
-    share = size(value) / top
-    return 0 if share < 0.06 else min(5, 1 + int(share * 5))
+def _image(e: "Explanation", column: str) -> Field:
+    index, units, values = _of(e, column)
+    scale = markup.scale_of(e.values)
+    try:
+        html = markup.image_html(e.inputs[column], units, values, scale, f"{column}, with its regions marked")
+    except SalienceError:
+        html = "<p>The image could not be read.</p>"
+    marked = tuple(k for k, value in zip(index, values, strict=True) if markup.strength(value, scale))
+    return Field(column, Svg(html), "", marked, markup.signed(_sum(values)))
 
 
-def sign(value: float | None) -> int:
-    """Return −1 for a contribution against the explained answer, else 1."""
-    return -1 if is_number(value) and value < 0 else 1
+def _sum(values: Sequence[float]) -> float:
+    return math.fsum(value for value in values if math.isfinite(value))
 
 
-def _segments(
-    text: str, units: Sequence[tuple[int, Any]], values: Sequence[float | None], top: float
-) -> list[Segment]:
-    segments, end = [], 0
-    for k, unit in sorted(units, key=lambda pair: pair[1].locator[0]):
-        start, stop = int(unit.locator[0]), int(unit.locator[1])
-        level = strength(values[k], top)
-        if level == 0 or start < end or stop > len(text):
-            continue
-        if start > end:
-            segments.append(Segment(text[end:start]))
-        segments.append(Segment(text[start:stop], k, level, sign(values[k]), signed(values[k])))
-        end = stop
-    if end < len(text):
-        segments.append(Segment(text[end:]))
-    return segments
-
-
-def _chips(explanation: Any, values: Sequence[float | None], top: float) -> list[Chip]:
+def _chips(e: "Explanation") -> list[Chip]:
+    scale = markup.scale_of(e.values)
     return [
         Chip(
             unit.column,
-            _without_column(unit.label, unit.column),
-            signed(values[k]),
+            unit.label.removeprefix(f"{unit.column} = "),
+            markup.signed(value),
             k,
-            sign(values[k]),
-            round(100 * size(values[k]) / top),
+            markup.side(value),
+            markup.strength(value, scale),
         )
-        for k, unit in enumerate(explanation.units)
+        for k, (unit, value) in enumerate(zip(e.units, e.values, strict=True))
         if unit.kind in ("number", "category")
     ]
 
 
-def _without_column(label: str, column: str) -> str:
-    prefix = f"{column} = "
-    return label[len(prefix) :] if label.startswith(prefix) else label
+def _sentences(e: "Explanation") -> tuple[list[tuple[str, tuple[int, ...]]], str]:
+    """Return the sentences with the units they speak of, and apart from them what says whether they are true."""
+    told, truth = [], []
+    for sentence in e.words().sentences:
+        if any(claim.kind in TRUTH_CLAIMS for claim in sentence.claims):
+            truth.append(sentence.text)
+        else:
+            units = dict.fromkeys(k for claim in sentence.claims for k in claim.units)
+            told.append((sentence.text, tuple(units)))
+    return told, " ".join([*truth, against_random(e.faithfulness)]).strip()
 
 
-def _pictures(explanation: Any, values: Sequence[float | None], top: float) -> list[Picture]:
-    columns = dict.fromkeys(unit.column for unit in explanation.units if unit.kind == "image")
-    found = []
-    for column in columns:
-        regions = [
-            (unit, values[k], strength(values[k], top))
-            for k, unit in enumerate(explanation.units)
-            if unit.column == column and unit.kind == "image"
-        ]
-        found.append(picture(column, explanation.inputs.get(column), regions))
-    return found
-
-
-def _sentences(explanation: Any) -> list[tuple[str, tuple[int, ...]]]:
-    words = explanation.words()
-    found = []
-    for sentence in getattr(words, "sentences", ()):
-        named = [k for claim in sentence.claims for k in getattr(claim, "units", ())]
-        found.append((sentence.text, tuple(dict.fromkeys(named))))
-    return found
-
-
-def faithfulness_line(measured: Any, quantity: str) -> str:
-    """Return one plain sentence about whether an explanation is true, with its control and interval."""
+def against_random(measured: "Faithfulness | None") -> str:
+    """Return how an explanation compares with random orders of the same parts, with the interval."""
     if measured is None:
-        return "Whether this explanation is true was not measured."
-    own, control = measured.comprehensiveness, measured.random_comprehensiveness
-    gap = own - control if is_number(own) and is_number(control) else None
-    span = between(measured.interval)
+        return ""
     return (
-        f"Removing the parts ranked highest lowers the {quantity} by {number(own)} on average, removing random parts by "
-        f"{number(control)}: a difference of {signed(gap)}{f' (95 % interval {span})' if span else ''}. "
-        f"Keeping only them loses {number(measured.sufficiency)}, keeping random parts {number(measured.random_sufficiency)}."
+        f"Removal and keeping together, beside random: {markup.signed(measured.difference)} "
+        f"({measured.scale}; 95 % interval {between(measured.interval)}); "
+        f"{percent(measured.better_orders)} of {measured.orders} random orders do better."
     )
 
 
-def _facts(explanation: Any, target: str) -> list[tuple[str, str]]:
-    measured = explanation.faithfulness
+def _facts(e: "Explanation") -> list[tuple[str, str]]:
     facts = [
-        ("Method", str(explanation.method)),
-        ("Explains", f"{explanation.quantity} of {target}"),
-        ("Model output", number(to_plain(explanation.output))),
-        ("Compared with", f"{explanation.baseline} ({number(to_plain(explanation.baseline_output))})"),
-        ("Completeness gap", number(to_plain(explanation.completeness_gap))),
-        ("Measured as", str(getattr(measured, "convention", "") or "not measured")),
-        ("Cost", f"{explanation.forwards} forwards, {number(explanation.seconds)} s"),
-        ("Seed", str(explanation.seed)),
+        ("Method", e.method),
+        ("Explains", f"{e.quantity} of {e.target}"),
+        ("At this row", number(e.output)),
+        (
+            "At the neutral input",
+            f"{number(e.baseline_output)} ({e.baseline})" if e.baseline_output is not None else "",
+        ),
+        ("Completeness gap", number(e.completeness_gap)),
+        ("Measured as", e.faithfulness.convention if e.faithfulness else ""),
+        ("Cost", f"{e.forwards:,} model evaluations, {number(e.seconds)} s"),
+        ("Seed", str(e.seed)),
     ]
     return [(name, value) for name, value in facts if value and value != "not defined"]
 
 
-def _units(explanation: Any, values: Sequence[float | None]) -> Table:
-    order = sorted(range(len(values)), key=lambda k: -size(values[k]))
+def _units(e: "Explanation") -> Table:
+    order = sorted(
+        range(len(e.values)), key=lambda k: -abs(e.values[k]) if math.isfinite(e.values[k]) else 1.0
+    )
     shown, rest = order[:MAX_UNITS], order[MAX_UNITS:]
     records = [
-        {
-            "part": explanation.units[k].label,
-            "column": explanation.units[k].column,
-            "contribution": signed(values[k]),
-        }
+        {"part": e.units[k].label, "column": e.units[k].column, "contribution": markup.signed(e.values[k])}
         for k in shown
     ]
     if rest:
-        total = signed(float(sum(values[k] or 0.0 for k in rest)))
+        total = markup.signed(_sum([e.values[k] for k in rest]))
         records.append({"part": f"{len(rest)} other parts together", "column": "", "contribution": total})
-    caption = f"Parts of {f'row {explanation.row}'} by contribution ({explanation.quantity})"
+    caption = f"Parts of row {e.row} by contribution ({e.quantity} of {e.target})"
     return table(caption, records, ("part", "column", "contribution"))

@@ -67,8 +67,8 @@ def _example(e: Example) -> Iterator[str]:
     groups = ", ".join(STATUSES[s].lower() for s in e.statuses)
     yield f"### Example {e.number} ({escape(e.name)})"
     yield f"Predicted **{escape(e.prediction)}**, actual **{escape(e.truth)}**{f' ({groups})' if groups else ''}."
-    for field in e.fields:
-        text = "".join(segment.text for segment in field.segments) or "(empty)"
+    for field in (f for f in e.fields if f.text or not f.marked):
+        text = field.text or "(empty)"
         cut = f" … {field.cut:,} more characters" if field.cut else ""
         yield f"> **{escape(field.column)}** ({field.total}): {escape(text)}{cut}"
     if e.sentences:

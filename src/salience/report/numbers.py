@@ -36,11 +36,6 @@ def number(value: Any) -> str:
     return text.replace("-", "−")
 
 
-def signed(value: Any) -> str:
-    """Return a number with its sign, also when positive."""
-    return f"+{number(value)}" if is_number(value) and value > 0 else number(value)
-
-
 def percent(value: Any) -> str:
     """Return a share in [0, 1] as a percentage; one decimal below 10 % and above 99 %."""
     if not is_number(value):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salience.core.io import dumps
+from salience.explain import markup
 from salience.report.content import VERDICT_TITLES, content
 from salience.report.examples import STATUSES, TONES
 
@@ -18,7 +19,7 @@ HERE = Path(__file__).parent
 
 @lru_cache(maxsize=1)
 def _assets() -> dict[str, str]:
-    style = (HERE / "static" / "page.css").read_text(encoding="utf-8")
+    style = markup.STYLE + (HERE / "static" / "page.css").read_text(encoding="utf-8")
     script = (HERE / "static" / "page.js").read_text(encoding="utf-8")
     return {"style": style, "script": script, "policy": policy(style, script)}
 
@@ -27,7 +28,8 @@ def policy(style: str, script: str) -> str:
     """Return a content security policy that allows this style, this script and embedded images, and nothing else."""
     rules = {
         "default-src": "'none'",
-        "style-src": f"'sha256-{_digest(style)}'",
+        "style-src-elem": f"'sha256-{_digest(style)}'",
+        "style-src-attr": "'unsafe-inline'",  # how strongly a word is tinted is a style attribute
         "script-src": f"'sha256-{_digest(script)}'",
         "img-src": "data:",
         "base-uri": "'none'",
@@ -70,9 +72,18 @@ def render(report: "Report") -> str:
     return _template().render(
         c=content(report),
         data=script_json({"title": report.title, **data}),
+        legend=markup.legend_html(*_legend(report)),
         titles=STATUSES,
         tones=TONES,
         verdict_titles=VERDICT_TITLES,
         order={verdict: k for k, verdict in enumerate(VERDICT_TITLES)},
         **_assets(),
     )
+
+
+def _legend(report: "Report") -> tuple[str, str]:
+    if not any(explanation.signed for explanation in report.explanations):
+        return "the model looks here", ""
+    if report.run.get("task") == "regression":
+        return "raises the answer", "lowers it"
+    return "speaks for the explained answer", "speaks against it"

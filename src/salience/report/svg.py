@@ -59,7 +59,7 @@ def chart(title: str, description: str, height: float, *children: str, kind: str
     return Svg(body)
 
 
-def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Return round numbers between two ends: steps of 1, 2 or 5 times a power of ten."""
     span = high - low
     if not span > 0:
@@ -222,7 +222,7 @@ def confusion(
         counts: rows of each (true, predicted) pair.
     """
     few = len(classes) <= 8
-    left, cell_height = 26.0, 48 if few else 18
+    left, cell_height = 26.0, (64 if len(classes) < 4 else 48) if few else 18
     width = (99 - left) / max(len(classes), 1)
     parts = [text("true ↓   predicted →", "1%", 16, class_="muted small")]
     for i, true in enumerate(classes):
@@ -265,6 +265,8 @@ def _confusion_cell(
     ]
     if few:
         middle = f"{x + width / 2:.2f}%"
-        parts.append(text(f"{rows:,}", middle, y + 21, text_anchor="middle", class_="value"))
-        parts.append(text(percent(share), middle, y + 37, text_anchor="middle", class_="muted small"))
+        parts.append(text(f"{rows:,}", middle, y + height / 2 - 3, text_anchor="middle", class_="value"))
+        parts.append(
+            text(percent(share), middle, y + height / 2 + 13, text_anchor="middle", class_="muted small")
+        )
     return tag("g", *parts)

@@ -107,6 +107,10 @@
     place(event);
   });
   document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+  all("[data-marked]").forEach((field) => {
+    const units = field.dataset.marked.split(" ");
+    all("mark, rect", field).forEach((mark, k) => { mark.dataset.unit = units[k]; });
+  });
   all(".sentences li[data-units]").forEach((sentence) => {
     const units = sentence.dataset.units.split(" ").filter(Boolean);
     const mark = (on) => {

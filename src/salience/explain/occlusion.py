@@ -59,7 +59,7 @@ class Occlusion:
         scores, start, result = score(outputs, every), 0, []
         seconds = (perf_counter() - begin) / max(sum(counts), 1)
         for count in counts:
-            whole, empty, *without = scores[start : start + count]
+            whole, empty = scores[start], scores[start + 1]
             values = whole - scores[start + 2 : start + count]
             result.append(
                 Attribution(

@@ -1,0 +1,120 @@
+"""Explain rows: run a method, dress its numbers as explanations, and measure whether they are true."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from salience.core import registry
+from salience.core.progress import Stage
+from salience.explain.attribution import Attribution
+from salience.explain.explanation import Explanation, kinds_of
+from salience.explain.faithfulness import measure
+from salience.explain.model import BlackBox
+from salience.explain.rows import records
+from salience.explain.target import Spec, Target, resolve
+
+GROUP = 32  # rows explained together; keeps progress moving and memory bounded
+
+
+def explain(
+    model: BlackBox,
+    frame: pd.DataFrame,
+    *,
+    method: str = "integrated_gradients",
+    target: Spec = "predicted",
+    seed: int = 0,
+    memory_mb: float = 256,
+    faithfulness: bool = True,
+) -> list[Explanation]:
+    """Explain every row of a frame.
+
+    Args:
+        model: a model of :mod:`salience.explain.model`.
+        frame: canonical rows, as ``model.schema.parse`` returns them.
+        method: key of an explainer; ``salience list explainers`` shows them.
+        target: ``"predicted"``, a class, or a pair of classes; see :func:`salience.explain.target.resolve`.
+        seed: seed of the method and of the random control.
+        memory_mb: memory for one pass of the model, in MiB.
+        faithfulness: whether to measure if the explanations are true.
+
+    Returns:
+        One explanation a row, in the order of the frame.
+
+    Raises:
+        ConfigError: unknown method or class; the nearest name is suggested.
+        UnsupportedError: the method is not defined for this model.
+    """
+    card = registry.card("explainer", method)
+    explainer = registry.load("explainer", method)()
+    result: list[Explanation] = []
+    with Stage("explain", len(frame)) as stage:
+        for start in range(0, len(frame), GROUP):
+            group = frame.iloc[start : start + GROUP]
+            outputs = np.asarray(model.outputs(group), dtype=np.float64)
+            targets = resolve(model.schema, target, outputs)
+            found = explainer.attribute(model, group, targets, seed=seed, memory_mb=memory_mb)
+            dressed = _dress(model, group, outputs, targets, found, card, seed)
+            result += _measured(model, dressed, seed, memory_mb) if faithfulness else dressed
+            for _ in dressed:
+                stage.step(method)
+    return result
+
+
+def _measured(
+    model: BlackBox, explanations: list[Explanation], seed: int, memory_mb: float
+) -> list[Explanation]:
+    measured = measure(model, explanations, seed=seed, memory_mb=memory_mb)
+    return [replace(e, faithfulness=f) for e, f in zip(explanations, measured, strict=True)]
+
+
+def _dress(
+    model: BlackBox,
+    frame: pd.DataFrame,
+    outputs: np.ndarray,
+    targets: Sequence[Target],
+    found: Sequence[Attribution],
+    card: registry.Card,
+    seed: int,
+) -> list[Explanation]:
+    kinds = kinds_of(model.schema.inputs)
+    predictions = _predictions(model, outputs)
+    return [
+        Explanation(
+            units=model.units(inputs),
+            values=tuple(attribution.values.tolist()),
+            inputs=inputs,
+            kinds=kinds,
+            row=getattr(name, "item", lambda name=name: name)(),
+            method=card.key,
+            target=target.name,
+            quantity=target.quantity,
+            prediction=prediction,
+            probability=probability,
+            output=attribution.output,
+            baseline_output=attribution.baseline_output,
+            baseline=attribution.baseline,
+            completeness_gap=attribution.completeness_gap,
+            seed=seed,
+            forwards=attribution.forwards,
+            seconds=attribution.seconds,
+            signed=card.get("signed", True),
+            target_index=target.index,
+            against_index=target.against,
+            evidence=attribution.evidence,
+        )
+        for inputs, name, target, attribution, (prediction, probability) in zip(
+            records(model, frame), frame.index, targets, found, predictions, strict=True
+        )
+    ]
+
+
+def _predictions(model: BlackBox, outputs: np.ndarray) -> list[tuple[Any, float | None]]:
+    classes = model.schema.classes
+    if classes is None:
+        return [(float(value), None) for value in outputs[:, 0]]
+    probabilities = model.predict_proba(outputs)
+    best = probabilities.argmax(axis=1)
+    return [(classes[i], float(p[i])) for i, p in zip(best, probabilities, strict=True)]

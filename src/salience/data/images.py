@@ -29,8 +29,8 @@ def is_image_object(value: Any) -> bool:
 
 
 def is_image_path(text: str) -> bool:
-    """Tell whether a text ends like the name of a picture."""
-    return os.path.splitext(text)[1].lower() in EXTENSIONS
+    """Tell whether a text ends like the name of a picture; addresses on the web are not fetched and do not count."""
+    return "://" not in text and os.path.splitext(text)[1].lower() in EXTENSIONS
 
 
 def load_image(value: Any, where: str = "") -> "Image":
@@ -90,7 +90,7 @@ def missing(path: str, where: str) -> DataError:
     """Return the error that says that a picture's file is absent."""
     return DataError(
         "An image file is missing",
-        f"{where or 'image'}: {path}",
+        f"{where or 'image'}: {path}.",
         "Mend the path (relative paths start at the table's folder), or remove the row.",
         code="SAL-D040",
     )

@@ -15,7 +15,7 @@ import pandas as pd
 from salience.core.errors import DataError
 from salience.core.unit import Unit
 from salience.data.images import is_image_object, load_image, missing
-from salience.data.places import cells, place, row_name
+from salience.data.places import cells, place, row_name, sentence
 from salience.data.words import cut
 
 MISSING_TEXTS = frozenset({"", "na", "n/a", "nan", "null", "#n/a", "<na>"})
@@ -244,7 +244,7 @@ def not_numbers(series: pd.Series, bad: np.ndarray, where: str = "") -> DataErro
     column = str(series.name)
     return DataError(
         f"Column {column!r} mixes numbers with other values",
-        f"{place(where)}{': ' if where else ''}{cells(series, bad)}.",
+        sentence(where, cells(series, bad)),
         f"Mend these cells, or leave them empty; or treat the column as named values: --kind "
         f"{column}=category (or text), or leave it out: --drop {column}.",
         code="SAL-D030",
@@ -294,7 +294,7 @@ def _mapped_one_by_one(series: pd.Series, function: Any, where: str, kind: str) 
 def _unfit(series: pd.Series, bad: list[int], where: str, kind: str) -> DataError:
     return DataError(
         f"Column {str(series.name)!r} cannot be read as {kind}",
-        f"{place(where)}{': ' if where else ''}{cells(series, bad)}.",
+        sentence(where, cells(series, bad)),
         f"Give one value a cell, or leave the column out: --drop {series.name}.",
         code="SAL-D032",
     )

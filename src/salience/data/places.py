@@ -18,6 +18,12 @@ def place(source: str = "", row: Any = None, column: str | None = None) -> str:
     return ", ".join(parts)
 
 
+def sentence(source: str, about: str = "") -> str:
+    """Return ``"reviews.csv: 3 columns."``, or one of both, or nothing."""
+    both = ": ".join(part for part in (source, about) if part)
+    return f"{both}." if both else ""
+
+
 def row_name(index: pd.Index, position: int) -> str:
     """Return how a person counts a row: from 1, without the header; a named or textual index by its label."""
     label = index[position]

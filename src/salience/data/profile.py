@@ -314,8 +314,11 @@ def guess(facts: Facts) -> Guess:
     raise AssertionError("the last rule always answers")
 
 
+def present_positions(series: pd.Series) -> np.ndarray:
+    """Return the positions of rows with a value."""
+    return Facts(series).present
+
+
 def missing_positions(series: pd.Series) -> np.ndarray:
     """Return the positions of rows without a value; blank text and infinity count as missing."""
-    present = np.zeros(len(series), dtype=bool)
-    present[Facts(series).present] = True
-    return np.flatnonzero(~present)
+    return np.setdiff1d(np.arange(len(series)), present_positions(series))

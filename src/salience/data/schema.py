@@ -22,8 +22,15 @@ import pandas as pd
 from salience.core.errors import DataError, IntegrityError, nearest
 from salience.core.io import read_json, write_json
 from salience.data.kinds import KINDS
-from salience.data.places import cells, place
-from salience.data.profile import MAX_CATEGORIES, Facts, Guess, guess, missing_positions
+from salience.data.places import cells, sentence
+from salience.data.profile import (
+    MAX_CATEGORIES,
+    Facts,
+    Guess,
+    guess,
+    missing_positions,
+    present_positions,
+)
 from salience.data.target import TASKS, guess_target, no_target
 
 ROLES = ("input", "target", "ignored", "group", "time", "split")
@@ -118,7 +125,7 @@ class Schema:
         """
         wanted = self._with_target(frame, target)
         if wanted and self.missing_target == "drop":
-            frame = frame.drop(index=frame.index[missing_positions(frame[wanted.name])])
+            frame = frame.iloc[present_positions(frame[wanted.name])]
         parsed = {c.name: self._parse_input(self._get(frame, c.name), c) for c in self.inputs}
         if wanted:
             parsed[wanted.name] = self._parse_target(self._get(frame, wanted.name))
@@ -138,7 +145,7 @@ class Schema:
             names = [str(column) for column in frame.columns]
             raise DataError(
                 f"Column {name!r} is missing from the data",
-                f"{place(self.source)}{': ' if self.source else ''}{len(names)} columns.",
+                sentence(self.source, f"{len(names)} columns"),
                 nearest(name, names),
                 code="SAL-D031",
             )
@@ -161,7 +168,7 @@ class Schema:
         if len(unseen):
             raise DataError(
                 f"The target {str(series.name)!r} holds a class that was not there before",
-                f"{place(self.source)}{': ' if self.source else ''}{cells(labels, unseen)}.",
+                sentence(self.source, cells(labels, unseen)),
                 nearest(str(labels.iloc[unseen[0]]), self.classes or []),
                 code="SAL-D025",
             )
@@ -174,7 +181,9 @@ class Schema:
             DataError: as :meth:`parse`; no target in the schema (SAL-D020).
         """
         if self.target is None:
-            raise DataError("The schema has no target", self.source, "Name a target.", code="SAL-D020")
+            raise DataError(
+                "The schema has no target", sentence(self.source), "Name a target.", code="SAL-D020"
+            )
         values = self._parse_target(self._get(frame, self.target.name))
         if self.task == "regression":
             return values.to_numpy(dtype=np.float64)
@@ -320,12 +329,12 @@ def _check_frame(frame: pd.DataFrame, source: str) -> None:
     if doubled is not None:
         raise DataError(
             f"Column {str(doubled)!r} occurs {names.count(doubled)} times",
-            place(source),
+            sentence(source),
             "Rename one of them.",
             code="SAL-D006",
         )
     if len(frame) == 0:
-        raise DataError("The table has no rows", place(source), "Add rows.", code="SAL-D003")
+        raise DataError("The table has no rows", sentence(source), "Add rows.", code="SAL-D003")
 
 
 def _check_options(
@@ -345,7 +354,7 @@ def _check_options(
             raise _unknown_column(name, names, source)
     if target in drop:
         raise DataError(
-            f"The target {target!r} cannot be dropped", place(source), "Drop another.", code="SAL-D026"
+            f"The target {target!r} cannot be dropped", sentence(source), "Drop another.", code="SAL-D026"
         )
     for name, kind in kinds.items():
         allowed = ["number", "category"] if name == target else [*KINDS, *ROLES_ON_REQUEST]
@@ -364,7 +373,7 @@ def absent_target(target: str, names: list[Any], source: str) -> DataError:
     """Return the error that says that the target is no column of the table."""
     return DataError(
         f"The target {target!r} is no column of the data",
-        f"{place(source)}{': ' if source else ''}{len(names)} columns.",
+        sentence(source, f"{len(names)} columns"),
         nearest(target, [str(name) for name in names]),
         code="SAL-D020",
     )
@@ -373,7 +382,7 @@ def absent_target(target: str, names: list[Any], source: str) -> DataError:
 def _unknown_column(name: str, names: list[Any], source: str) -> DataError:
     return DataError(
         f"There is no column {name!r}",
-        place(source),
+        sentence(source),
         nearest(name, [str(n) for n in names]),
         code="SAL-D026",
     )
@@ -385,7 +394,7 @@ def _check_inputs(schema: Schema) -> None:
     why = "; ".join(f"{c.name!r} {c.reason}" for c in schema.columns[:4] if c.role != "target")
     raise DataError(
         "No column is left to learn from",
-        f"{place(schema.source)}{': ' if schema.source and why else ''}{why}.",
+        sentence(schema.source, why),
         "Add a column, or name the kind of one: --kind COLUMN=category.",
         code="SAL-D028",
     )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from salience.core.errors import DataError
 from salience.data.kinds import KINDS, MISSING_NUMBERS, not_numbers, to_numbers
-from salience.data.places import place, rows
+from salience.data.places import rows, sentence
 from salience.data.profile import MAX_CATEGORIES, NUMERIC_SHARE, Facts, missing_positions
 
 TASKS = ("classification", "regression")
@@ -57,7 +57,7 @@ def _refuse_missing(series: pd.Series, facts: Facts, missing: str, source: str) 
     if len(absent) and len(absent) == len(series):
         raise DataError(
             f"The target {str(series.name)!r} is empty",
-            place(source),
+            sentence(source),
             "Name another target.",
             code="SAL-D021",
         )
@@ -69,7 +69,7 @@ def no_target(series: pd.Series, absent: np.ndarray, source: str) -> DataError:
     """Return the error that names the rows without a target."""
     return DataError(
         f"The target {str(series.name)!r} is missing in {len(absent):,} of {len(series):,} rows",
-        f"{place(source)}{': ' if source else ''}{rows(series.index, absent)}.",
+        sentence(source, rows(series.index, absent)),
         'Fill them in, or leave these rows out: missing_target="drop".',
         code="SAL-D021",
     )
@@ -128,7 +128,7 @@ def sort_classes(classes: list[str]) -> list[str]:
 def _one_value(values: pd.Series, source: str) -> DataError:
     return DataError(
         f"The target {str(values.name)!r} has one value only",
-        f"{place(source)}{': ' if source else ''}all {len(values):,} rows hold {str(values.iloc[0])!r}.",
+        sentence(source, f"all {len(values):,} rows hold {str(values.iloc[0])!r}"),
         "Add rows with another value, or name another target.",
         code="SAL-D022",
     )
@@ -139,8 +139,10 @@ def _too_many(values: pd.Series, classes: int, source: str) -> DataError:
     cure = "Ask for regression (--task regression)" if numeric else "Group the values into fewer classes"
     return DataError(
         f"The target {str(values.name)!r} has too many classes",
-        f"{place(source)}{': ' if source else ''}{classes:,} classes in {len(values):,} rows; "
-        f"the limit is {MAX_CATEGORIES:,}, and half the number of rows.",
+        sentence(
+            source,
+            f"{classes:,} classes in {len(values):,} rows; the limit is {MAX_CATEGORIES:,}, and half the rows",
+        ),
         f"{cure}, or name another target.",
         code="SAL-D023",
     )
@@ -149,7 +151,7 @@ def _too_many(values: pd.Series, classes: int, source: str) -> DataError:
 def _unusable(series: pd.Series, held: str, source: str) -> DataError:
     return DataError(
         f"The column {str(series.name)!r} cannot be a target",
-        f"{place(source)}{': ' if source else ''}it holds {held}.",
+        sentence(source, f"it holds {held}"),
         "Name a column of numbers or of named values.",
         code="SAL-D024",
     )

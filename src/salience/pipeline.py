@@ -20,7 +20,7 @@ from salience.audit.context import AuditContext
 from salience.core import metrics
 from salience.core.finding import Finding
 from salience.core.io import write_json, write_json_lines
-from salience.core.progress import Stage
+from salience.core.progress import Stage, tell
 from salience.data import readers, splits
 from salience.explain.explanation import Explanation
 from salience.settings import config_to_dict
@@ -157,6 +157,7 @@ class _Run:
             self.schema.target.name,
             counts,
         )
+        tell("schema", self.schema)
         self.schema.save(self.folder / "schema.json")
         parts = pd.DataFrame({"row": np.arange(len(self.split)), "split": self.split.to_numpy()})
         _write_parquet(self.folder / "splits.parquet", parts)

@@ -4,7 +4,7 @@ from salience.core.errors import MissingExtraError
 from salience.core.extras import EXTRAS, require, version_tuple
 from salience.core.finding import VERDICTS, Control, Cost, Finding
 from salience.core.io import dumps
-from salience.core.progress import Stage, listening, track
+from salience.core.progress import Stage, listening, tell, track
 from salience.core.unit import Unit
 
 
@@ -81,15 +81,21 @@ class Recorder:
     def finish(self, handle):
         self.events.append(("finish", handle))
 
+    def tell(self, topic, value):
+        self.events.append(("tell", topic, value))
+
 
 def test_progress_reaches_the_listener_and_ends_on_an_error():
     recorder = Recorder()
+    tell("schema", "nobody listens yet")
     with pytest.raises(RuntimeError), listening(recorder):
+        tell("schema", 1)
         assert list(track([1, 2], "read")) == [1, 2]
         with Stage("fit", 5) as stage:
             stage.step("loss 1")
             raise RuntimeError
     assert recorder.events == [
+        ("tell", "schema", 1),
         ("start", "read", 2), ("advance", "read", ""), ("advance", "read", ""), ("finish", "read"),
         ("start", "fit", 5), ("advance", "fit", "loss 1"), ("finish", "fit"),
     ]  # fmt: skip

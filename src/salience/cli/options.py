@@ -34,7 +34,9 @@ Preset = Annotated[
 TimeLimit = Annotated[
     float | None, typer.Option(metavar="MINUTES", min=0.01, help="Stop training after this long.")
 ]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same model.")]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="The same seed gives the same numbers. Default: 0.")
+]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of options.")]
 Set = Annotated[
     list[str] | None,

@@ -5,10 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from salience.cli.answer import console
 from salience.core.progress import listening
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUIET_SECONDS = 1.0  # a stage shorter than this is not worth a line in a log
 
@@ -41,6 +44,10 @@ class BarListener:
         """Take the bar away, so that only running stages are shown."""
         self.progress.remove_task(handle)
 
+    def tell(self, topic: str, value: Any) -> None:
+        """Print above the bars."""
+        _print(self.progress.console, topic, value)
+
 
 @dataclass
 class _Running:
@@ -66,6 +73,20 @@ class LineListener:
         if seconds >= QUIET_SECONDS:
             note = f"  {handle.note}" if handle.note else ""
             print(f"{handle.stage}: {seconds:.1f} s{note}", file=sys.stderr)
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Print at once."""
+        _print(console(sys.stderr), topic, value)
+
+
+def _print(where: "Console", topic: str, value: Any) -> None:
+    if topic == "schema":
+        from salience.cli.views import schema_table
+
+        where.print(schema_table(value.to_json()["columns"], "Columns (change one with --kind or --drop)"))
+        where.print()
+    else:
+        where.print(str(value), style="dim", markup=False)
 
 
 @contextmanager

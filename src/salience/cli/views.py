@@ -1,5 +1,6 @@
 """Tables and sentences for the terminal, from the same value objects that the report shows."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,6 +41,11 @@ def with_interval(score: dict[str, Any] | None) -> str:
     return shown if low is None or high is None else f"{shown} ({number(low)} to {number(high)})"
 
 
+def printable(text: str) -> str:
+    """Return text without control characters, which could move the cursor or change colours; same length."""
+    return "".join(c if c.isprintable() else ("\n" if c == "\n" else " ") for c in text)
+
+
 def shorten(value: Any, length: int = LONGEST_CELL) -> str:
     """Return a value on one line, cut at a readable length."""
     text = " ".join(str(value).split())
@@ -54,8 +60,8 @@ def table(
     for column in columns:
         result.add_column(escape(column), justify="right" if column in right else "left", header_style="dim")
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return Group(Text(title, style="bold"), result)
+        result.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    return Group(Text(printable(title), style="bold"), result)
 
 
 def records_table(title: str, records: Sequence[dict[str, Any]]) -> Group:
@@ -130,7 +136,7 @@ def highlighted(explanation: Any, *, strength: float = 0.15) -> list[Text]:
 
     A unit is marked if its value is at least ``strength`` of the largest one.
     """
-    largest = max((abs(value) for value in explanation.values), default=0.0) or 1.0
+    largest = max((abs(value) for value in explanation.values if math.isfinite(value)), default=0.0) or 1.0
     shares = {
         unit: value / largest for unit, value in zip(explanation.units, explanation.values, strict=True)
     }
@@ -146,10 +152,9 @@ def _highlighted_column(column: str, value: Any, shares: dict[Any, float], stren
     if kinds != {"text"}:
         line = Text()
         for unit, share in shares.items():
-            line.append(unit.label, style=_style(share, strength)).append("  ")
+            line.append(printable(unit.label), style=_style(share, strength)).append("  ")
         return line
-    text = str(value)
-    line = Text(f"{column}: ", style="dim").append(Text(text, style="default"))
+    line = Text(f"{printable(column)}: ", style="dim").append(Text(printable(str(value)), style="default"))
     start_of_text = len(column) + 2
     for unit, share in shares.items():
         start, stop = unit.locator
@@ -160,7 +165,7 @@ def _highlighted_column(column: str, value: Any, shares: dict[Any, float], stren
 
 
 def _style(share: float, strength: float) -> str:
-    if abs(share) < strength:
+    if not abs(share) >= strength:  # also NaN
         return ""
     colour = "green" if share > 0 else "red"
     return f"bold reverse {colour}" if abs(share) >= 0.5 else f"bold {colour}"
@@ -168,6 +173,13 @@ def _style(share: float, strength: float) -> str:
 
 def explanation_view(explanation: Any) -> list[Any]:
     """Return one explanation: the row with marked units, then the sentences that say the same in words."""
-    sentences = [Text(f"  {sentence.text}") for sentence in explanation.words().sentences]
-    legend = Text("  green speaks for the answer, red against it", style="dim")
-    return [*(Text("  ").append(line) for line in highlighted(explanation)), legend, Text(), *sentences]
+    sentences = [Text(f"  {printable(sentence.text)}") for sentence in explanation.words().sentences]
+    legend = (
+        "green speaks for the answer, red against it" if explanation.signed else "green: the model looks here"
+    )
+    return [
+        *(Text("  ").append(line) for line in highlighted(explanation)),
+        Text(f"  {legend}", style="dim"),
+        Text(),
+        *sentences,
+    ]

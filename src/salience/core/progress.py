@@ -20,6 +20,9 @@ class Listener(Protocol):
     def finish(self, handle: Any) -> None:
         """End the stage."""
 
+    def tell(self, topic: str, value: Any) -> None:
+        """Show something that was found out on the way, such as the schema."""
+
 
 _listener: ContextVar[Listener | None] = ContextVar("salience_progress", default=None)
 
@@ -32,6 +35,13 @@ def listening(listener: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def tell(topic: str, value: Any) -> None:
+    """Show something that was found out on the way, before the work is done: ``tell("schema", schema)``."""
+    listener = _listener.get()
+    if listener:
+        listener.tell(topic, value)
 
 
 class Stage:

@@ -19,11 +19,11 @@ def command(
         str, typer.Argument(metavar="NAME", help="Name of a benchmark (salience list benchmarks).")
     ],
     quick: Quick = False,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Out = None,
 ) -> Answer:
     """Measure on this machine, ours and others in the same run, and print one table."""
-    result = load("benchmark", name)(quick=quick, seed=seed)
+    result = load("benchmark", name)(quick=quick, seed=seed or 0)
     return measured(name, result, out)
 
 

@@ -12,7 +12,7 @@ TRAINING_ROWS = 500
 TARGET = "recommends"
 
 
-def command(seed: Seed = 0) -> Answer:
+def command(seed: Seed = None) -> Answer:
     """Train a small model on made-up reviews and explain one prediction; nothing is downloaded.
 
     The reviews follow a rule that is known, so the explanation can be compared with the truth.
@@ -20,11 +20,11 @@ def command(seed: Seed = 0) -> Answer:
     from salience.api import Predictor
 
     started = time.monotonic()
-    frame = load("dataset", "toy-reviews")(seed=seed)
+    frame = load("dataset", "toy-reviews")(seed=seed or 0)
     training, held_out = frame.iloc[:TRAINING_ROWS], frame.iloc[TRAINING_ROWS:]
-    predictor = Predictor(TARGET, preset="fast", seed=seed).fit(training)
+    predictor = Predictor(TARGET, preset="fast", seed=seed or 0).fit(training)
     row = _telling_row(held_out)
-    explanation = predictor.explain(row, seed=seed)[0]
+    explanation = predictor.explain(row, seed=seed or 0)[0]
     metrics = predictor.evaluate(held_out)
     seconds = time.monotonic() - started
     rule = rule_of(row)

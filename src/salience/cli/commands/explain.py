@@ -32,7 +32,7 @@ def command(
     target: Annotated[
         str, typer.Option(metavar="CLASS", help="Class to explain. Default: the predicted one.")
     ] = "predicted",
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write JSON lines (.jsonl) or a page (.html).")
     ] = None,
@@ -72,7 +72,11 @@ def _chosen(frame, row: list[int] | None):
 def _write(explanations: list, out: Path) -> None:
     from salience.core.io import atomic_write_text, write_json_lines
 
-    if out.suffix == ".html":
-        atomic_write_text(out, "\n".join(explanation.to_html() for explanation in explanations))
-    else:
+    if out.suffix.lower() == ".jsonl":
         write_json_lines(out, [explanation.to_json() for explanation in explanations])
+    elif out.suffix.lower() == ".html":
+        parts = [e.to_html(style=i == 0) for i, e in enumerate(explanations)]
+        head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explanations</title>'
+        atomic_write_text(out, f"{head}<body>{'<hr>'.join(parts)}</body></html>\n")
+    else:
+        raise ConfigError(f"Cannot write {out.name}", f"Ending {out.suffix!r}.", "Use .jsonl or .html.")

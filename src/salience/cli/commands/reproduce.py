@@ -19,9 +19,9 @@ def command(
     ],
     data: Annotated[Path | None, typer.Option(metavar="PATH", help="Folder with the paper's data.")] = None,
     quick: Quick = False,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Out = None,
 ) -> Answer:
     """Repeat a paper's experiment at a stated scale, and put the measured numbers beside the published ones."""
-    result = load("reproduction", name)(data=data, quick=quick, seed=seed)
+    result = load("reproduction", name)(data=data, quick=quick, seed=seed or 0)
     return measured(name, result, out)

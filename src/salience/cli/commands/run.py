@@ -1,5 +1,6 @@
 """``salience run``: the main job."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ def command(
     kind: Kind = None,
     preset: Preset = "good",
     time_limit: TimeLimit = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the run. Default: runs/NAME.")
     ] = None,
@@ -64,18 +65,13 @@ def _data(result: Any) -> dict[str, Any]:
 
 
 def _view(result: Any) -> list[Any]:
-    from salience.cli.views import explanation_view, findings_table, metrics_table, schema_table
-    from salience.core.io import read_json
+    from salience.cli.views import explanation_view, findings_table, metrics_table
     from salience.explain.explanation import Explanation
 
-    folder = Path(result.folder)
-    schema = read_json(folder / "schema.json")
-    with (folder / "explanations.jsonl").open(encoding="utf-8") as lines:
+    with (result.folder / "explanations.jsonl").open(encoding="utf-8") as lines:
         first = next(iter(lines), None)
-    example = [] if first is None else explanation_view(Explanation.from_json(_parsed(first)))
+    example = [] if first is None else explanation_view(Explanation.from_json(json.loads(first)))
     return [
-        schema_table(schema["columns"]),
-        "",
         metrics_table(result.metrics),
         "",
         findings_table(result.findings),
@@ -83,9 +79,3 @@ def _view(result: Any) -> list[Any]:
         *(["One prediction, explained", *example, ""] if example else []),
         f"Report: {result.report}",
     ]
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    import json
-
-    return json.loads(line)

@@ -19,7 +19,7 @@ def command(
     kind: Kind = None,
     preset: Preset = "good",
     time_limit: TimeLimit = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     config: Config = None,
     assignments: Set = None,
 ) -> Answer:

@@ -1,6 +1,7 @@
 """Realistic reports for the tests: a clothing-reviews run with all verdicts, and the awkward ones."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -174,3 +175,88 @@ def importance() -> dict:
 def clothing() -> Report:
     explanations = [explanation(k) for k in range(len(REVIEWS))]
     return Report("Would they recommend it?", run(), metrics(), findings(), explanations, importance())
+
+
+def minimal() -> Report:
+    return Report("Nothing was measured")
+
+
+def regression() -> Report:
+    """A regression with a NaN baseline, a missing interval and four explained rows without text."""
+    scores = {
+        "rmse": {"value": 48321.5, "interval": [47000.0, 49800.0]},
+        "r2": {"value": 0.81, "interval": [0.8, 0.82]},
+    }
+    baselines = {
+        "mean": {"rmse": {"value": 115300.0, "interval": [114000.0, 117000.0]}, "r2": {"value": float("nan"), "interval": [float("nan"), float("nan")]}},
+        "gradient boosting": {"rmse": {"value": 47010.0, "interval": None}, "r2": {"value": 0.82, "interval": None}},
+    }  # fmt: skip
+    explanations = [
+        Explanation(
+            units=(Unit("MedInc", "number", f"MedInc = {k}"), Unit("Ocean", "category", "Ocean = near")), values=(20000.0 * k, float("nan")),
+            inputs={"MedInc": float(k), "Ocean": "near"}, kinds={"MedInc": "number", "Ocean": "category"}, row=f"block-{k}",
+            method="occlusion", target="price", quantity="value", prediction=200000.0 + 20000 * k, probability=None, output=200000.0 + 20000 * k,
+            baseline_output=200000.0, baseline="medians",
+        )
+        for k in range(4)
+    ]  # fmt: skip
+    truth = {"block-0": 200500.0, "block-1": 500000.0, "block-2": 240001.0}
+    info = {
+        "task": "regression",
+        "target": "price",
+        "dataset": "california",
+        "rows": {"train": 100, "test": 20},
+        "truth": truth,
+        "classes": None,
+    }
+    odd = Finding("slices", "Any gaps?", "No.", "pass", float("nan"), "RMSE", (float("nan"), 1.0), tables={"slices": [], "odd": [{"a": float("inf"), "b": None}]})  # fmt: skip
+    return Report(
+        "House prices",
+        info,
+        {"task": "regression", "test": scores | {"baselines": baselines}},
+        [odd],
+        explanations,
+    )
+
+
+def many_classes() -> Report:
+    """Thirty classes with a whole confusion matrix, and a list of some pairs that must stay a table."""
+    names = [f"class {k:02d} with a rather long name" for k in range(30)]
+    matrix = [
+        {"true": a, "predicted": b, "rows": 90 if a == b else (i * j) % 3}
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+    ]
+    some = [{"true": names[0], "predicted": names[k], "rows": k} for k in range(1, 6)]
+    found = Finding("performance", "How good is it?", "Fair.", "info", 0.8, "accuracy", tables={"confusion": matrix, "most frequent confusions": some})  # fmt: skip
+    return Report(
+        "Thirty classes", {"task": "classification", "target": "topic", "classes": names}, {}, [found]
+    )
+
+
+def images(picture: object) -> Report:
+    """One explained image with four regions, and one whose file is missing."""
+    corners = {
+        "upper left": (0, 0, 0.5, 0.5),
+        "upper right": (0.5, 0, 1, 0.5),
+        "lower left": (0, 0.5, 0.5, 1),
+        "lower right": (0.5, 0.5, 1, 1),
+    }
+    units = tuple(Unit("photo", "image", label, box) for label, box in corners.items())
+
+    def explained(row: str, value: object) -> Explanation:
+        return Explanation(
+            units=units, values=(0.9, -0.4, 0.02, 0.3), inputs={"photo": value}, kinds={"photo": "image"}, row=row, method="occlusion",
+            target="cat", quantity="log-odds", prediction="cat", probability=0.61, output=0.4, baseline_output=0.0, baseline="mean colour",
+        )  # fmt: skip
+
+    return Report("Cats", {"task": "classification", "target": "animal", "classes": ["cat", "dog"]}, {}, [], [explained("a", picture), explained("b", "/nowhere/missing.png")])  # fmt: skip
+
+
+def large() -> Report:
+    """More explanations and longer texts than a page may show."""
+    base = clothing()
+    long = replace(
+        explanation(0), inputs={**explanation(0).inputs, "Review Text": REVIEWS[0][1] + " and so on" * 2000}
+    )
+    return replace(base, explanations=[long] * 80)

@@ -74,7 +74,7 @@ class Example:
     fields: tuple[Field, ...]
     chips: tuple[Chip, ...]
     sentences: tuple[tuple[str, tuple[int, ...]], ...]
-    faithfulness: str
+    faithfulness: tuple[str, ...]
     verdict: str
     facts: tuple[tuple[str, str], ...]
     units: Table
@@ -210,7 +210,7 @@ def _chips(e: "Explanation") -> list[Chip]:
     ]
 
 
-def _sentences(e: "Explanation") -> tuple[list[tuple[str, tuple[int, ...]]], str]:
+def _sentences(e: "Explanation") -> tuple[list[tuple[str, tuple[int, ...]]], tuple[str, ...]]:
     """Return the sentences with the units they speak of, and apart from them what says whether they are true."""
     told, truth = [], []
     for sentence in e.words().sentences:
@@ -219,18 +219,19 @@ def _sentences(e: "Explanation") -> tuple[list[tuple[str, tuple[int, ...]]], str
         else:
             units = dict.fromkeys(k for claim in sentence.claims for k in claim.units)
             told.append((sentence.text, tuple(units)))
-    return told, " ".join([*truth, against_random(e.faithfulness)]).strip()
+    return told, (*truth, *against_random(e.faithfulness))
 
 
-def against_random(measured: "Faithfulness | None") -> str:
+def against_random(measured: "Faithfulness | None") -> tuple[str, ...]:
     """Return how an explanation compares with random orders of the same parts, with the interval."""
     if measured is None:
-        return ""
-    return (
+        return ()
+    line = (
         f"Removal and keeping together, beside random: {markup.signed(measured.difference)} "
         f"({measured.scale}; 95 % interval {between(measured.interval)}); "
         f"{percent(measured.better_orders)} of {measured.orders} random orders do better."
     )
+    return (line,)
 
 
 def _facts(e: "Explanation") -> list[tuple[str, str]]:

@@ -73,7 +73,7 @@ def _example(e: Example) -> Iterator[str]:
         yield f"> **{escape(field.column)}** ({field.total}): {escape(text)}{cut}"
     if e.sentences:
         yield "\n".join(f"- {escape(text)}" for text, _ in e.sentences)
-    yield f"Is this explanation true? **{escape(e.verdict)}**. {escape(e.faithfulness)}"
+    yield f"Is this explanation true? **{escape(e.verdict)}**. {escape(' '.join(e.faithfulness))}"
     yield _table(Table(e.units.caption, e.units.columns, e.units.rows[:8], e.units.numeric))
 
 

@@ -74,7 +74,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 def _domain(rows: Sequence[Row], extra: Sequence[float | None], zero: bool) -> tuple[float, float]:
     values = [v for row in rows for v in (row.value, *(row.interval or ())) if is_number(v)]
     values += [v for v in extra if is_number(v)] + ([0.0] if zero else [])
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    low, high = (min(values), max(values)) if any(values) else (0.0, 1.0)
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     return (low if zero and low == 0 else low - pad), (high if zero and high == 0 else high + pad)
 

@@ -160,12 +160,20 @@ class AuditContext:
         interval = bootstrap(gain, truth, ours, theirs, replicates=self.replicates, seed=self.seed)
         return gain(truth, ours, theirs), interval
 
+    @property
+    def reference(self) -> str:
+        """``"train"`` where the context holds training rows, else ``"test"``."""
+        return "train" if len(self.frames.get("train", ())) else "test"
+
     def trivial(self) -> np.ndarray:
-        """Return the trivial answer for the test rows: the baseline of that name, or training class shares or mean."""
+        """Return the trivial answer for the test rows: the baseline of that name, or class shares or mean.
+
+        Without training rows these are the test rows' own, the best constant answer there is.
+        """
         name = TRIVIAL[self.task]
         if name in self.baselines:
             return self.baselines[name].predictions
-        return constant_predictions(self.schema, self.truth("train"), len(self.frame("test")))
+        return constant_predictions(self.schema, self.truth(self.reference), len(self.inputs("test")))
 
     def sample(self, split: str, limit: int, purpose: str) -> np.ndarray:
         """Return sorted positions of at most ``limit`` random rows of a split (a third of them if quick)."""

@@ -70,7 +70,7 @@ def run(context: AuditContext) -> list[Finding]:
             ),
             rows=rows,
             advice="" if verdict == "pass" else cure,
-            tables={"duplicates": _table(context, found), "score": [score]},
+            tables={"duplicates": _table(context, test, found), "score": [score]},
         )
     ]
 
@@ -170,8 +170,9 @@ def _agrees(context: AuditContext, found: dict[str, np.ndarray]) -> np.ndarray:
     return context.truth("test") == context.truth("train")[np.maximum(found["match"], 0)]
 
 
-def _table(context: AuditContext, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _table(context: AuditContext, test: Rows, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     same, lines = _agrees(context, found), []
+    blank, has_text = np.array([not text for text in test.texts]), bool(by_kind(context.schema)["text"])
     for index, name in enumerate(KINDS):
         inside = found["kind"] == index
         lines.append(
@@ -181,6 +182,7 @@ def _table(context: AuditContext, found: dict[str, np.ndarray]) -> list[dict[str
                 "share": inside.mean(),
                 "same target": int((inside & same).sum()),
                 "different target": int((inside & ~same).sum()),
+                **({"without any text": int((inside & blank).sum())} if has_text else {}),
             }
         )
     return lines
@@ -192,7 +194,7 @@ def _answer(
     seen = found["kind"] >= 0
     if not seen.any():
         return (
-            f"None of the {len(seen):,} test rows occurs among the training rows ({points(wilson(0.0, len(seen)))}). "
+            f"None of the {len(seen):,} test rows occurs among the training rows (0.0 %, {points(wilson(0.0, len(seen)))}). "
             f"Among the training rows themselves {percent(control)} occur more than once."
         )
     exact, different = int((found["kind"] == 0).sum()), int((seen & ~_agrees(context, found)).sum())

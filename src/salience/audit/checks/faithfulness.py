@@ -1,5 +1,6 @@
 """Do the explanations name what the model really uses?"""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ CARD = {
     "question": "Do the explanations name what the model really uses?",
     "paper": "ERASER: A Benchmark to Evaluate Rationalized NLP Models (DeYoung et al., ACL 2020)",
     "year": 2020,
+    "faithful": "comprehensiveness and sufficiency as averaged over fractions of the units",
     "tasks": ["classification", "regression"],
     "pass": "removal and keeping both beat random units, p < 0.05",
     "warn": "one of the two does",
@@ -50,12 +52,12 @@ def run(context: AuditContext) -> list[Finding]:
 def _finding(context: AuditContext, method: str, explanations: list[Any]) -> Finding:
     removal, keeping = differences(explanations)
     tests = [_test(context, "comprehensiveness", removal), _test(context, "sufficiency", keeping)]
-    supported = float(np.mean((removal > 0) & (keeping > 0)))
+    supported = float(np.mean([e.faithfulness.verdict == "supported" for e in explanations]))
     beaten = sum(test["p"] < 0.05 and test["value"] > 0 for test in tests)
     verdict = ("fail", "warn", "pass")[beaten]
     random = np.array([e.faithfulness.random_comprehensiveness for e in explanations], dtype=float)
     total = np.array([e.faithfulness.comprehensiveness for e in explanations], dtype=float)
-    unit = explanations[0].quantity
+    unit = explanations[0].faithfulness.scale
     first, second = tests
     return make_finding(
         CARD,
@@ -64,7 +66,7 @@ def _finding(context: AuditContext, method: str, explanations: list[Any]) -> Fin
         f"{number(first['value'])} more ({between((first['low'], first['high']))}, sign-flip p = {number(first['p'])}). "
         f"Keeping only them comes closer to the full output than random units by {number(second['value'])} "
         f"({between((second['low'], second['high']))}, p = {number(second['p'])}). "
-        f"Both hold in {percent(supported)} of the rows.",
+        f"Row by row, {percent(supported)} of the explanations are supported.",
         verdict=verdict,
         value=total.mean(),
         unit=unit,
@@ -76,7 +78,7 @@ def _finding(context: AuditContext, method: str, explanations: list[Any]) -> Fin
         advice=""
         if verdict == "pass"
         else "Do not rely on single explanations; try another method and compare.",
-        tables={"difference to random units": tests},
+        tables={"difference to random units": tests, "verdicts": _verdicts(explanations)},
     )
 
 
@@ -99,3 +101,11 @@ def _test(context: AuditContext, name: str, values: np.ndarray) -> dict[str, Any
         "p": p,
         "share of rows": (values > 0).mean(),
     }
+
+
+def _verdicts(explanations: list[Any]) -> list[dict[str, Any]]:
+    counts = Counter(e.faithfulness.verdict for e in explanations)
+    return [
+        {"verdict": name, "rows": rows, "share": rows / len(explanations)}
+        for name, rows in counts.most_common()
+    ]

@@ -96,7 +96,7 @@ def _line(
 ) -> dict[str, Any]:
     columns = by_kind(context.schema).get(change.kind, [])
     rng = generator(context.seed, "perturbation", change.name)
-    after = context.predict(perturbed(rows, columns, change, context.inputs("train"), rng))
+    after = context.predict(perturbed(rows, columns, change, context.inputs(context.reference), rng))
     loss, (low, high) = context.paired_gain(truth, before, after)
     return {
         "change": change.name,

@@ -60,8 +60,10 @@ class Facts:
     def counts(self) -> pd.Series:
         """How often each distinct value occurs; empty where values cannot be compared."""
         try:
-            plain = _is_plain(self.series.dtype)
-            counts = (self.series if plain else self.series.astype(object)).value_counts(sort=True)
+            if _is_plain(self.series.dtype):
+                return self.series.value_counts()
+            set(self.series)  # pandas counts some lists, and not others
+            counts = self.series.astype(object).value_counts()
         except TypeError:
             return pd.Series(dtype=int)
         return counts[[not (isinstance(value, str) and not value.strip()) for value in counts.index]]

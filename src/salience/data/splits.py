@@ -213,11 +213,10 @@ def _by_time(
     moments = np.unique(times.to_numpy(), return_inverse=True)[1]
     order = np.argsort(moments, kind="stable")
     first_test = _boundary(moments[order], len(frame) - max(1, round(test * len(frame))))
-    first_validation = (
-        _boundary(moments[order], first_test - max(1, round(validation * len(frame))))
-        if validation
-        else first_test
-    )
+    first_validation = first_test
+    if validation:
+        wanted = first_test - max(1, round(validation * len(frame)))
+        first_validation = _boundary(moments[order][:first_test], wanted)
     names = _labelled(len(frame), order[first_test:], order[first_validation:first_test])
     return names, f"the latest rows by {column!r} are the test; equal times stay together"
 

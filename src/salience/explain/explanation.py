@@ -97,6 +97,7 @@ class Explanation:
         target_index: position of the class among the outputs.
         against_index: position of the class to contrast with.
         evidence: what else a view can show, such as attention maps by name.
+        truth: the true class or number where it is known; it is not looked at.
     """
 
     units: tuple[Unit, ...]
@@ -121,6 +122,7 @@ class Explanation:
     target_index: int = 0
     against_index: int | None = None
     evidence: dict[str, Any] = field(default_factory=dict, compare=False)
+    truth: Any = None
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.values):

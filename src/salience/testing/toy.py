@@ -286,10 +286,15 @@ class LinearToy(nn.Module):
         return offsets
 
     def attention(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return source-to-token weights (batch, token, feature) that follow the size of the words' weights."""
-        values = self.embed(batch)["text"].values.abs()
-        logits = values.masked_fill((batch["text"] < 0).unsqueeze(-1), -torch.inf)
-        return {"text": {"source2token": torch.nan_to_num(logits.softmax(dim=1))}}
+        """Return weights (batch, token, feature) of words and regions that follow the size of their values."""
+        return {
+            n: {"source2token": _pooling(t)} for n, t in self.embed(batch).items() if n in ("text", "image")
+        }
+
+
+def _pooling(tokens: Tokens) -> Tensor:
+    logits = tokens.values.abs().masked_fill(~tokens.mask.unsqueeze(-1), -torch.inf)
+    return torch.nan_to_num(logits.softmax(dim=1))
 
 
 def _tokens(values: Tensor, mask: Tensor | None = None) -> Tokens:

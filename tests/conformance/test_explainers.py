@@ -1,0 +1,125 @@
+"""Every registered explainer passes every check, and each check catches a method that is broken in that way."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from salience.core import registry
+from salience.explain.gradient_x_input import GradientXInput
+from salience.explain.integrated_gradients import CARD as COMPLETE_CARD
+from salience.explain.integrated_gradients import IntegratedGradients
+from salience.explain.target import resolve
+from salience.testing.explainers import CHECKS, check_explainer, checks_for
+
+torch.set_num_threads(1)
+CARDS = {card.key: card for card in registry.cards("explainer")}
+CASES = [(key, name) for key, card in CARDS.items() for name in checks_for(card.fields)]
+
+
+def test_the_first_set_is_registered():
+    assert {"integrated_gradients", "gradient_x_input", "occlusion", "attention", "random"} <= set(CARDS)
+
+
+@pytest.mark.parametrize(("key", "name"), CASES, ids=[f"{k}-{n}" for k, n in CASES])
+def test_explainer_passes(key, name):
+    CHECKS[name](registry.load("explainer", key)(), CARDS[key].fields)
+
+
+class Broken(IntegratedGradients):
+    """Integrated gradients, spoilt by a function of the result."""
+
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+        return [self.spoil(a, model, frame) for a in found]
+
+
+class Doubles(GradientXInput):
+    """Not exact on a linear model."""
+
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+        return [replace(a, values=2 * a.values) for a in found]
+
+
+class SeesNoZero(Broken):
+    def spoil(self, a, model, frame):
+        return replace(a, values=a.values if a.values.any() else np.full_like(a.values, 1e-6))
+
+
+class DependsOnBatch(GradientXInput):
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+        return [replace(a, values=a.values * len(frame)) for a in found]
+
+
+class StatesAnotherGap(Broken):
+    def spoil(self, a, model, frame):
+        return replace(a, completeness_gap=a.completeness_gap + 1)
+
+
+class IgnoresTarget(IntegratedGradients):
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        if len(targets) and targets[0].quantity == "log-odds" and targets[0].against is None:
+            targets = resolve(model.schema, "predicted", model.outputs(frame))
+        found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+        return [replace(a, forwards=a.forwards + 1) for a in found]
+
+
+class SkipsPictures(Broken):
+    def spoil(self, a, model, frame):
+        if "image" not in model.groups:
+            return a
+        values = a.values.copy()
+        values[:16] = np.nan
+        return replace(a, values=values)
+
+
+class HidesItsCost(Broken):
+    def spoil(self, a, model, frame):
+        return replace(a, forwards=1)
+
+
+class LeavesEvaluationMode(IntegratedGradients):
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        model.eval()
+        return super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+
+
+class DrawsFromNowhere(Broken):
+    noise = np.random.default_rng()
+
+    def spoil(self, a, model, frame):
+        return replace(a, values=a.values + 1e-9 * a.values * self.noise.random(len(a.values)))
+
+
+class NeedsRows(IntegratedGradients):
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        if not len(frame):
+            return [None]
+        return super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+
+
+BROKEN = {
+    "linear": (Doubles, {"complete": False}),
+    "zero": (SeesNoZero, {}),
+    "batch": (DependsOnBatch, {"complete": False}),
+    "complete": (StatesAnotherGap, {}),
+    "target": (IgnoresTarget, {}),
+    "kinds": (SkipsPictures, {}),
+    "cost": (HidesItsCost, {}),
+    "state": (LeavesEvaluationMode, {}),
+    "seed": (DrawsFromNowhere, {}),
+    "empty": (NeedsRows, {}),
+}
+
+
+def test_every_check_has_a_broken_toy():
+    assert set(BROKEN) == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_toy_fails_exactly_one_check(name):
+    broken, card = BROKEN[name]
+    assert list(check_explainer(broken(), {**COMPLETE_CARD, **card})) == [name]

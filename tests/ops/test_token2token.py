@@ -55,7 +55,7 @@ def test_small_tiles_that_cut_rows_and_features_give_the_same(direction, monkeyp
     tensors, mask = inputs(5, 33, 7)
     expected = outputs_and_gradients(naive.token2token, tensors, mask, direction)
     for size in (1, 40, 33 * 7, 500):
-        monkeypatch.setitem(fast.TILE_NUMBERS, "cpu", size)
+        monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", size)
         got = outputs_and_gradients(fast.token2token, tensors, mask, direction)
         for a, b in zip(got, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -175,11 +175,39 @@ def test_batch_of_one_equals_the_row_in_a_batch():
         torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-6)
 
 
-def test_runs_are_bit_equal():
-    tensors, mask = inputs(5, 40, 6, dtype=torch.float32)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_runs_are_bit_equal_on_one_and_on_several_threads(threads, monkeypatch):
+    monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", 300)  # many tiles
+    tensors, mask = inputs(9, 40, 6, dtype=torch.float32)
     first = outputs_and_gradients(fast.token2token, tensors, mask, "diagonal")
-    second = outputs_and_gradients(fast.token2token, tensors, mask, "diagonal")
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for _ in range(3):
+        again = outputs_and_gradients(fast.token2token, tensors, mask, "diagonal")
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6 if threads > 1 else 0)
+    repeated = outputs_and_gradients(fast.token2token, tensors, mask, "diagonal")
+    assert all(torch.equal(a, b) for a, b in zip(again, repeated, strict=True))
+
+
+def test_an_error_in_a_worker_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", 50)
+
+    def broken(*_):
+        raise MemoryError("planned")
+
+    monkeypatch.setattr(fast, "_exponentials", broken)
+    tensors, mask = inputs(5, 40, 6)
+    with pytest.raises(MemoryError, match="planned"):
+        fast.token2token(*tensors, mask, "forward")
+
+
+def test_texts_beyond_the_length_for_kept_views_give_the_same(monkeypatch):
+    tensors, mask = inputs(3, 30, 4)
+    expected = outputs_and_gradients(fast.token2token, tensors, mask, "backward")
+    monkeypatch.setattr(fast, "KEEP_VIEWS_UP_TO", 0)
+    got = outputs_and_gradients(fast.token2token, tensors, mask, "backward")
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_low_precision_inputs_keep_their_type_and_are_computed_in_float32():

@@ -21,7 +21,9 @@ Work goes in tiles of (token, row and feature) numbers small enough to stay in t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +34,15 @@ from torch.autograd.function import once_differentiable
 from salience.core.errors import ConfigError
 from salience.ops.token2token.naive import check_arguments
 
-# Numbers in one buffer of a tile. Smaller tiles fit the level-2 cache but spend their time in Python: this
-# size was the fastest of 16k … 256k on two cores at 16 to 256 tokens of 100 features.
-TILE_NUMBERS = {"cpu": 128 * 1024}
-ACCELERATOR_TILE_NUMBERS = 2**24
+# torch runs an operation on fewer than 32,768 numbers in the calling thread. Operations are kept below that,
+# and the cores share the work by tiles instead: no synchronisation inside a tile, so a busy machine costs
+# little.
+BLOCK_NUMBERS = {"cpu": 32 * 1024 - 1}
+ACCELERATOR_NUMBERS = 2**24
+TILE_BLOCKS = 4  # blocks of queries in a tile at most: a tile should stay in the level-3 cache
+KEEP_VIEWS_UP_TO = 512  # tokens; beyond that the views of a tile would outweigh its numbers
 MAX_C = 40.0  # exp(-2c) must stay a normal float32
+PASSES = {"forward": (False,), "backward": (True,), "diagonal": (False, True)}  # reversed reading order?
 
 
 def token2token(
@@ -110,13 +116,13 @@ def _reading_order(mask: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     return order + tokens * torch.arange(batch, device=mask.device)[:, None], lengths
 
 
-def _tiles(mask: Tensor, dim: int, reverse: bool) -> Iterator[_Tile]:
+def _tiles(mask: Tensor, dim: int, reverse: bool, workers: int) -> list[_Tile]:
     """Cut the batch into tiles of rows of like length and of features; rows without a pair are left out."""
     order, lengths = _reading_order(mask, reverse)
-    budget = TILE_NUMBERS.get(mask.device.type, ACCELERATOR_TILE_NUMBERS)
-    sizes, rows = lengths.sort(descending=True, stable=True)
-    sizes = [size for size in sizes.tolist() if size > 1]
-    start = 0
+    ordered, rows = lengths.sort(descending=True, stable=True)
+    sizes = [size for size in ordered.tolist() if size > 1]
+    budget = _tile_numbers(mask.device, sum(sizes) * dim, workers)
+    tiles, start = [], 0
     while start < len(sizes):
         tokens = sizes[start]
         features = min(dim, max(1, budget // tokens))
@@ -128,39 +134,89 @@ def _tiles(mask: Tensor, dim: int, reverse: bool) -> Iterator[_Tile]:
             slot = torch.arange(tokens, device=mask.device)[:, None]
             real = (slot < lengths[chosen]).view(-1).nonzero().view(-1)
         for first in range(0, dim, features):
-            yield _Tile(tokens, slice(first, min(dim, first + features)), source, real)
+            tiles.append(_Tile(tokens, slice(first, min(dim, first + features)), source, real))
         start = stop
+    return tiles
 
 
-def _passes(direction: str) -> tuple[bool, ...]:
-    return {"forward": (False,), "backward": (True,), "diagonal": (False, True)}[direction]
+def _block_numbers(device: torch.device) -> int:
+    return BLOCK_NUMBERS.get(device.type, ACCELERATOR_NUMBERS)
+
+
+def _tile_numbers(device: torch.device, total: int, workers: int) -> int:
+    """Numbers in one buffer of a tile: some tiles for every worker, but not more blocks than fit the cache."""
+    block = _block_numbers(device)
+    return min(max(block, -(-total // (2 * workers))), TILE_BLOCKS * block)
 
 
 class _Workspace:
     """Flat buffers, used again for every tile, and their shifted views, used again for tiles of one shape."""
 
-    def __init__(self, like: Tensor, mask: Tensor, keys: int, queries: int, scratch: int) -> None:
-        budget = TILE_NUMBERS.get(like.device.type, ACCELERATOR_TILE_NUMBERS)
-        size = max(mask.shape[1], min(budget, like.numel()))
+    def __init__(self, size: int, like: Tensor, keys: int, queries: int, scratch: int) -> None:
+        self.block = _block_numbers(like.device)
         self.keys = [like.new_empty(size) for _ in range(keys)]
         self.queries = [like.new_empty(size) for _ in range(queries)]
         self.scratch = [like.new_empty(size) for _ in range(scratch)]
         self._shape: tuple[int, int] | None = None
         self._shifts: list[tuple[Tensor, ...]] = []
 
-    def shifts(self, tile: _Tile) -> list[tuple[Tensor, ...]]:
-        """For each offset k: keys 0 … T-k-1, queries k … T-1 and scratch, as flat slices of equal length."""
+    def shifts(self, tile: _Tile) -> Iterable[tuple[Tensor, ...]]:
+        """For each block of queries and offset k: keys j - k, queries j and scratch, as slices of one length."""
+        if tile.tokens > KEEP_VIEWS_UP_TO:
+            return self._walk(tile)
         if self._shape != (tile.tokens, tile.width):
-            self._shape = (tile.tokens, tile.width)
-            self._shifts = [
-                self._shift(k * tile.width, tile.tokens * tile.width) for k in range(1, tile.tokens)
-            ]
+            self._shape, self._shifts = (tile.tokens, tile.width), list(self._walk(tile))
         return self._shifts
 
-    def _shift(self, offset: int, total: int) -> tuple[Tensor, ...]:
-        keys = [b[: total - offset] for b in self.keys]
-        queries = [b[offset:total] for b in self.queries]
-        return (*keys, *queries, *(b[: total - offset] for b in self.scratch))
+    def _walk(self, tile: _Tile) -> Iterator[tuple[Tensor, ...]]:
+        width, tokens = tile.width, tile.tokens
+        step = max(1, self.block // width)
+        for start in range(0, tokens, step):
+            stop = min(tokens, start + step)
+            for offset in range(1, stop):
+                low, high, shift = max(start, offset) * width, stop * width, offset * width
+                keys = [b[low - shift : high - shift] for b in self.keys]
+                queries = [b[low:high] for b in self.queries]
+                yield (*keys, *queries, *[b[: high - low] for b in self.scratch])
+
+
+def _for_tiles(
+    mask: Tensor,
+    direction: str,
+    like: Tensor,
+    buffers: tuple[int, int, int],
+    work: Callable[[_Tile, _Workspace], None],
+) -> None:
+    """Call ``work`` for every tile, on as many threads as torch may use; tiles of one pass touch disjoint numbers."""
+    workers = torch.get_num_threads() if like.device.type == "cpu" else 1
+    for reverse in PASSES[direction]:
+        tiles = _tiles(mask, like.shape[-1], reverse, workers)
+        queue = deque(tiles)
+        size = max((tile.tokens * tile.width for tile in tiles), default=0)
+
+        def serve(queue: deque[_Tile] = queue, size: int = size) -> None:
+            with torch.inference_mode():
+                space = _Workspace(size, like, *buffers)
+                while (tile := _next(queue)) is not None:
+                    work(tile, space)
+
+        _run_threads(serve, min(workers, len(tiles)))
+
+
+def _next(queue: deque[_Tile]) -> _Tile | None:
+    try:
+        return queue.popleft()
+    except IndexError:  # asking for the length first would race with the other threads
+        return None
+
+
+def _run_threads(serve: Callable[[], None], count: int) -> None:
+    if count <= 1:
+        serve()
+        return
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(serve) for _ in range(count)]:
+            future.result()
 
 
 def _exponentials(dependent: Tensor, head: Tensor, scaled: Tensor, c: float) -> None:
@@ -254,13 +310,13 @@ class _Token2Token(torch.autograd.Function):
     def forward(ctx, dependent, head, values, mask, direction, c):
         inputs = _flat(dependent), _flat(head), _flat(values)
         output, denominator = torch.zeros_like(inputs[2]), torch.zeros_like(inputs[2])
-        with torch.inference_mode():
-            space = _Workspace(inputs[2], mask, keys=2, queries=4, scratch=1)
-            for reverse in _passes(direction):
-                for tile in _tiles(mask, values.shape[-1], reverse):
-                    _accumulate(tile, space, inputs, c)
-                    tile.add_to(output, space.queries[2])
-                    tile.add_to(denominator, space.queries[3])
+
+        def work(tile: _Tile, space: _Workspace) -> None:
+            _accumulate(tile, space, inputs, c)
+            tile.add_to(output, space.queries[2])
+            tile.add_to(denominator, space.queries[3])
+
+        _for_tiles(mask, direction, output, (2, 4, 1), work)
         denominator.masked_fill_(denominator == 0, 1.0)
         output.div_(denominator)
         result = output.view_as(values).to(values.dtype)
@@ -275,13 +331,13 @@ class _Token2Token(torch.autograd.Function):
         grad = _flat(grad_output) / denominator
         inputs = (_flat(dependent), _flat(head), _flat(values), grad, grad * _flat(result))
         gradients = [torch.zeros_like(inputs[2]) for _ in range(3)]
-        with torch.inference_mode():
-            space = _Workspace(inputs[2], mask, keys=5, queries=6, scratch=2)
-            for reverse in _passes(ctx.direction):
-                for tile in _tiles(mask, values.shape[-1], reverse):
-                    _accumulate_gradients(tile, space, inputs, ctx.c)
-                    for gradient, buffer in zip(gradients, _gradient_buffers(space), strict=True):
-                        tile.add_to(gradient, buffer)
+
+        def work(tile: _Tile, space: _Workspace) -> None:
+            _accumulate_gradients(tile, space, inputs, ctx.c)
+            for gradient, buffer in zip(gradients, _gradient_buffers(space), strict=True):
+                tile.add_to(gradient, buffer)
+
+        _for_tiles(mask, ctx.direction, grad, (5, 6, 2), work)
         shaped = [g.view_as(x).to(x.dtype) for g, x in zip(gradients, (dependent, head, values), strict=True)]
         return (*shaped, None, None, None)
 

@@ -260,3 +260,13 @@ def large() -> Report:
         explanation(0), inputs={**explanation(0).inputs, "Review Text": REVIEWS[0][1] + " and so on" * 2000}
     )
     return replace(base, explanations=[long] * 80)
+
+
+def picture():
+    """A small photograph-like picture: a gradient with a bright corner."""
+    from PIL import Image
+
+    y, x = np.mgrid[0:90, 0:120]
+    pixels = np.stack([x * 2, y * 2, 128 + 0 * x], axis=-1).astype(np.uint8)
+    pixels[:45, :60] = (230, 200, 80)
+    return Image.fromarray(pixels)

@@ -55,4 +55,4 @@ def test_no_weakness_is_not_the_same_as_no_check():
     report = replace(sample.clothing(), findings=good)
     weak = answers(report)["Where is it weak?"]
     assert (weak.verdict, weak.lead) == ("pass", "Nothing found")
-    assert "None of 4 checks found a weakness" in weak.answer
+    assert "No weakness was found by 4 checks." in weak.answer

@@ -218,7 +218,7 @@ def _weak(report: "Report") -> Point:
     if not bad:
         return Point(
             question,
-            f"None of {plural(len(measured), 'check')} found a weakness. What was not checked is listed below.",
+            f"No weakness was found by {plural(len(measured), 'check')}. What was not checked is listed below.",
             "pass",
             "Nothing found",
             "findings",

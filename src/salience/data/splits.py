@@ -10,7 +10,7 @@ import pandas as pd
 
 from salience.core.errors import DataError, nearest
 from salience.core.stats import generator
-from salience.data.kinds import to_label
+from salience.data.kinds import KINDS
 from salience.data.places import cells, rows, sentence
 from salience.data.profile import SPLIT_NAMES
 from salience.data.schema import Schema
@@ -144,7 +144,7 @@ def _stratified(
     if schema.task != "classification" or schema.target is None:
         names, remark = _random(frame, schema, test, validation, seed, column)
         return names, f"{remark}: there are no classes to stratify by"
-    labels = frame[schema.target.name].astype(object).map(to_label)
+    labels = KINDS["category"].parse(frame[schema.target.name], schema.source)
     codes, classes = pd.factorize(labels, sort=False, use_na_sentinel=False)
     order = generator(seed, "split").permutation(len(frame))
     by_class = [order[codes[order] == code] for code in range(len(classes))]
@@ -179,8 +179,8 @@ def _rare(classes: list[object], counts: np.ndarray) -> str:
 def _grouped(
     frame: pd.DataFrame, schema: Schema, test: float, validation: float, seed: int, column: str | None
 ) -> tuple[np.ndarray, str]:
-    labels = frame[column].astype(object).map(to_label)
-    labels = [f"row {i}" if label is None else f"= {label}" for i, label in enumerate(labels)]
+    found = KINDS["category"].parse(frame[column], schema.source)
+    labels = [f"row {i}" if label is None else f"= {label}" for i, label in enumerate(found)]
     codes, groups = pd.factorize(np.asarray(labels, dtype=object))
     wanted = 3 if validation else 2
     if len(groups) < wanted:
@@ -233,9 +233,9 @@ def _boundary(moments: np.ndarray, position: int) -> int:
 def _given(
     frame: pd.DataFrame, schema: Schema, test: float, validation: float, seed: int, column: str | None
 ) -> tuple[np.ndarray, str]:
-    texts = frame[column].map(lambda value: str(value).strip().lower())
-    names = texts.map(lambda text: SPLIT_NAMES.get(text)).to_numpy(dtype=object)
-    unknown = np.flatnonzero([name is None for name in names])
+    names = np.full(len(frame), None, dtype=object)
+    names[:] = [SPLIT_NAMES.get(str(value).strip().lower()) for value in frame[column]]
+    unknown = np.flatnonzero(np.equal(names, None))
     if len(unknown):
         raise _cannot(
             column, f"{rows(frame.index, unknown)} are not train, validation or test", schema.source

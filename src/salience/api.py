@@ -27,7 +27,7 @@ from salience.explain.explanation import Explanation
 from salience.explain.importance import importance
 from salience.models.table_model import TableModel
 from salience.report.report import Report
-from salience.settings import Config, config_from_dict, config_to_dict, make_config
+from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
 from salience.training.loop import History, Trainer
 
 MODEL_FILES = ("model/model.safetensors", "model/state.json", "config.yaml", "schema.json")
@@ -147,7 +147,7 @@ class Predictor:
             return _without_nan(metrics.scores(self.schema.task, held_target, predicted))
 
         limit = config.time_limit * 60 if config.time_limit else None
-        trainer = Trainer(model, config.training, seed=config.seed, folder=folder, time_limit=limit)
+        trainer = Trainer(model, training_for(config.training, len(rows)), seed=config.seed, folder=folder, time_limit=limit)
         self.history = trainer.fit(
             model.prepare(rows), target, evaluate, score, metrics.HIGHER_IS_BETTER[score]
         )

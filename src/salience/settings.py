@@ -1,6 +1,6 @@
 """The options of a run, their presets, and how files and ``key=value`` change them."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,23 @@ class Config:
     split: SplitConfig = SplitConfig()
     explain: ExplainConfig = ExplainConfig()
     audit: AuditConfig = AuditConfig()
+
+
+MIN_UPDATES = 600
+MIN_PATIENCE = 5
+
+
+def training_for(config: TrainingConfig, rows: int) -> TrainingConfig:
+    """Return the training options for a table of ``rows`` rows: a small one gets more epochs, and more patience.
+
+    ``epochs`` is meant for tables of tens of thousands of rows. Where it would give fewer than 600 updates, as
+    many epochs are run as reach that number, and training waits at least five of them for a better score.
+    """
+    steps = max(1, -(-rows // (config.batch_size * config.accumulate)))
+    epochs = max(config.epochs, -(-MIN_UPDATES // steps)) if config.epochs else 0
+    if epochs == config.epochs:
+        return config
+    return replace(config, epochs=epochs, patience=max(config.patience, MIN_PATIENCE, epochs // 6))
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -104,12 +104,13 @@ class Predictor:
                 table.frame,
                 schema,
                 how=split.how,
-                test=0.0,
-                validation=split.validation,
+                test=split.validation,
+                validation=0.0,
                 seed=self.config.seed,
                 column=split.column,
             )
-            train, held = table.frame[parts == "train"], table.frame[parts == "validation"]
+            held_name = "validation" if (parts == "validation").any() else "test"
+            train, held = table.frame[parts == "train"], table.frame[parts == held_name]
         else:
             train, held = table.frame, readers.read(validation, target=schema.target.name).frame
         return self.fit_split(schema, train, held, folder=folder)

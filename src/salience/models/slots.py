@@ -123,6 +123,10 @@ class Head(nn.Module):
         """Return the mean loss of a batch."""
         raise NotImplementedError
 
+    def weight(self, target: Tensor) -> float:
+        """Return what the mean loss of these rows is divided by: rows, or the sum of their weights."""
+        return float(len(target))
+
     def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
         """Return outputs as users see them: calibrated logits, or the target in its own units."""
         raise NotImplementedError

@@ -15,7 +15,7 @@ def epoch_batches(
 
     Args:
         lengths: tokens of each row.
-        batch_size: rows a batch; the last one of a pool may be smaller.
+        batch_size: rows a batch; the last one may be smaller.
         seed: seed of the run.
         epoch: number of the epoch.
         pool: batches sorted together.
@@ -30,6 +30,17 @@ def epoch_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def share_of_process(batch: np.ndarray, process: int, processes: int) -> np.ndarray:
-    """Return the rows of a batch that one process works on."""
-    return batch[process::processes]
+def pieces_of_process(batch: np.ndarray, parts: int, process: int, processes: int) -> list[np.ndarray]:
+    """Return the parts of a batch that one process works on, one after the other.
+
+    Every process gets the same number of parts, or they would wait for each other for ever; where rows run
+    out a part is empty.
+
+    Args:
+        batch: rows of the batch.
+        parts: number of parts wanted; at most one a row.
+        process: number of the process, from 0.
+        processes: number of processes.
+    """
+    most = -(-len(batch) // processes)
+    return np.array_split(batch[process::processes], min(parts, most))

@@ -1,15 +1,23 @@
 """A training state in one file: weights, optimiser, random numbers, position. Nothing is pickled."""
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn, optim
+from torch import Tensor
+
+from salience.core.io import dumps
+
+FORMAT = "1"
+Groups = dict[str, dict[str, Tensor]]
 
 
 @dataclass
@@ -20,84 +28,113 @@ class Progress:
         epoch: epoch under way, from 0.
         step: batches of that epoch that are done.
         updates: optimiser steps done.
+        loss: sum of the batch losses of that epoch.
         seconds: training time spent before this process.
-        best_score: best validation score so far; higher is better.
+        best_score: best validation score so far, higher is better; none before the first.
         best_epoch: epoch of that score, −1 for none.
         history: one record an epoch.
+        stopped: why training ended; empty while it has not.
+        scaler: state of the loss scaler of 16-bit training; empty for none.
     """
 
     epoch: int = 0
     step: int = 0
     updates: int = 0
+    loss: float = 0.0
     seconds: float = 0.0
-    best_score: float = -float("inf")
+    best_score: float | None = None
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def save(
-    path: Path,
-    groups: dict[str, dict[str, Tensor]],
-    optimizer: optim.Optimizer,
-    progress: Progress,
-    fingerprint: str,
-) -> None:
+def save(path: Path, groups: Groups, progress: Progress, fingerprint: str) -> None:
     """Write the whole training state to a temporary name, flush it and move it into place.
 
     Args:
         path: the checkpoint.
-        groups: named state dictionaries (``model``, ``best``, ``average``).
-        optimizer: its tensors are saved by parameter number and name.
+        groups: named groups of named tensors; a group's name has no slash.
         progress: position and history.
         fingerprint: what data and options the state belongs to.
     """
     tensors = {
-        f"{group}/{name}": t.detach().contiguous()
+        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()
         for group, state in groups.items()
-        for name, t in state.items()
+        for name, tensor in state.items()
     }
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in state.items()}
-    tensors["random"] = torch.get_rng_state()
-    header = {"progress": json.dumps(vars(progress)), "fingerprint": fingerprint}
+    header = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "progress": dumps(vars(progress), indent=None),
+        "digest": tensor_digest(tensors),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=header)
+    save_file(tensors, temporary, metadata=header)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def load(path: Path, fingerprint: str) -> tuple[dict[str, dict[str, Tensor]], Progress] | None:
-    """Return the saved groups (``optimizer`` and ``random`` among them) and the position.
+def load(path: Path, fingerprint: str) -> tuple[Groups, Progress] | None:
+    """Return the saved groups and the position.
 
     Returns None where there is no checkpoint, it is damaged, or it belongs to other data or options.
     """
-    if not path.exists():
+    if not path.is_file():
         return None
-    groups: dict[str, dict[str, Tensor]] = {}
+    tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("fingerprint") != fingerprint:
+            if header.get("format") != FORMAT or header.get("fingerprint") != fingerprint:
                 return None
             for key in file.keys():  # noqa: SIM118 - not a dictionary
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError):
+                tensors[key] = file.get_tensor(key)
+        progress = Progress(**json.loads(header["progress"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    return groups, Progress(**json.loads(header["progress"]))
+    if header.get("digest") != tensor_digest(tensors):
+        return None
+    groups: Groups = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = tensor
+    return groups, progress
 
 
-def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put saved optimiser tensors back."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, name = key.split("/")
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def tensor_digest(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
-def copy_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a module's state."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+def data_digest(values: Iterable[Any]) -> str:
+    """Return the SHA-256 of prepared rows: nested dictionaries, sequences, arrays, tensors and plain values."""
+    digest = hashlib.sha256()
+    for part in _chunks(values):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _chunks(value: Any) -> Iterable[Any]:
+    if isinstance(value, Tensor):
+        value = value.numpy(force=True)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype} {value.shape}\n".encode()
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    elif isinstance(value, dict):
+        for key in value:
+            yield f"{key}:".encode()
+            yield from _chunks(value[key])
+    elif isinstance(value, list | tuple | np.ndarray):
+        yield f"{len(value)}[".encode()
+        for item in value:
+            yield from _chunks(item)
+    else:
+        yield value if isinstance(value, bytes) else f"{value!r}\n".encode()

@@ -1,6 +1,6 @@
 """The training loop: epochs, early stopping, weight averaging, time limit, resume.
 
-Devices, mixed precision, DDP and FSDP come from accelerate; the rest is here, in one short loop.
+Devices and mixed precision come from accelerate; the rest is here, in one short loop.
 """
 
 import hashlib
@@ -8,22 +8,30 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 
+from salience.core.errors import ConfigError, SalienceError
 from salience.core.io import dumps
 from salience.core.progress import Stage
-from salience.training import checkpoint
-from salience.training.batches import epoch_batches, share_of_process
-from salience.training.checkpoint import Progress, copy_state
+from salience.training import checkpoint, parallel
+from salience.training.batches import epoch_batches, pieces_of_process
+from salience.training.checkpoint import Groups, Progress
+from salience.training.schedule import decay_groups, rate_at
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
+CHECKPOINT = "checkpoint.safetensors"
+RANGES = {
+    "epochs": (1, math.inf), "batch_size": (1, math.inf), "learning_rate": (0.0, math.inf), "clip": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf), "warmup": (0.0, 1.0), "average": (0.0, 1.0), "patience": (1, math.inf),
+    "accumulate": (1, math.inf), "checkpoint_seconds": (0.0, math.inf),
+}  # fmt: skip
+NOT_FINITE = "the loss was not finite"
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,11 @@ class TrainingConfig:
         learning_rate: peak rate of AdamW.
         weight_decay: decoupled decay of weight matrices; biases, norms and embeddings are not decayed.
         warmup: share of all steps in which the rate rises linearly; then it falls along a cosine.
-        clip: highest gradient norm.
+        clip: highest gradient norm; 0 for no limit.
         average: decay of the moving average of parameters that is evaluated and kept; 0 for none.
         patience: epochs without a better validation score before training stops.
-        accumulate: batches whose gradients are added before a step.
-        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``.
+        accumulate: parts in which a batch is worked through, to save memory; the gradient stays that of the batch.
+        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``; weights, optimiser and evaluation stay in float32.
         sharding: ``"ddp"`` or ``"fsdp"``, when started with several processes.
         checkpoint_seconds: time between checkpoints inside an epoch; one is written after every epoch.
     """
@@ -58,6 +66,16 @@ class TrainingConfig:
     sharding: str = "ddp"
     checkpoint_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(
+                    f"training.{name} is out of range",
+                    f"Got {value}, want {low} to {high}.",
+                    code="SAL-C005",
+                )
+
 
 @dataclass(frozen=True)
 class History:
@@ -69,30 +87,14 @@ class History:
     stopped: str
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trainable parameters in decayed matrices and the rest (biases, norms, embeddings)."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
-    kept = {id(p) for p in decayed}
-    others = [p for p in parameters if id(p) not in kept]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def rate_at(update: int, total: int, config: TrainingConfig) -> float:
-    """Return the learning rate of an update: linear warm-up, then a cosine to zero."""
-    warm = max(1, round(config.warmup * total))
-    if update < warm:
-        return config.learning_rate * (update + 1) / warm
-    done = min(1.0, (update - warm) / max(1, total - warm))
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def fingerprint(config: TrainingConfig, seed: int, target: np.ndarray, model: nn.Module) -> str:
-    """Return a digest of options, seed, targets and parameter shapes: what a checkpoint belongs to."""
+def fingerprint(
+    config: TrainingConfig, seed: int, examples: list[Any], target: np.ndarray, model: nn.Module
+) -> str:
+    """Return a digest of options, seed, rows and parameter shapes: what a checkpoint belongs to."""
     shapes = {name: list(p.shape) for name, p in model.state_dict().items()}
-    text = dumps([asdict(config), seed, shapes], indent=None)
-    return hashlib.sha256(text.encode() + np.ascontiguousarray(target).tobytes()).hexdigest()
+    options = asdict(replace(config, checkpoint_seconds=0.0))
+    data = checkpoint.data_digest([examples, target])
+    return hashlib.sha256(dumps([options, seed, shapes, data], indent=None).encode()).hexdigest()
 
 
 class Trainer:
@@ -102,7 +104,8 @@ class Trainer:
         model: the model, parameters built.
         config: how to train.
         seed: seed of batches and dropout.
-        folder: where checkpoints go; none for no checkpoints.
+        folder: where checkpoints go; none for no checkpoints. A checkpoint of the same rows, options and seed
+            is gone on with, to the same weights bit for bit on a CPU.
         time_limit: seconds after which training ends with the best weights so far.
     """
 
@@ -112,25 +115,32 @@ class Trainer:
         config: TrainingConfig,
         *,
         seed: int = 0,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
         time_limit: float | None = None,
     ) -> None:
         self.config, self.seed, self.time_limit = config, seed, time_limit
-        self.path = Path(folder) / "checkpoint.safetensors" if folder else None
-        self.accelerator = accelerator(config)
-        self.bare = model.to(self.accelerator.device)
-        self.optimizer = torch.optim.AdamW(
-            decay_groups(self.bare, config.weight_decay), lr=config.learning_rate
+        self.path = Path(folder) / CHECKPOINT if folder else None
+        self.accelerator = parallel.accelerator(config.mixed_precision)
+        self.processes, self.device = self.accelerator.num_processes, self.accelerator.device
+        self.bare = model.to(self.device)
+        objective = parallel.objective(self.bare, config.sharding, self.accelerator)
+        self.core = objective.model
+        sharded = self.core is not self.bare
+        self.optimizer = self.accelerator.prepare(
+            torch.optim.AdamW(decay_groups(self.core, config.weight_decay), lr=config.learning_rate)
         )
-        self.model, self.optimizer = self.accelerator.prepare(self.bare, self.optimizer)
+        self.objective = objective if sharded else self.accelerator.prepare(objective)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
-        self.average: dict[str, Tensor] = copy_state(self.bare) if config.average else {}
+        self.average = {n: p.detach().clone() for n, p in self._trained()} if config.average else {}
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.core.named_parameters() if p.requires_grad]
 
     def fit(
         self, examples: list[Any], target: np.ndarray, evaluate: Evaluate, score: str, higher: bool = True
     ) -> History:
-        """Train, and leave the best weights in the model.
+        """Train, and leave the best weights in the model, in evaluation mode.
 
         Args:
             examples: prepared training rows.
@@ -138,76 +148,105 @@ class Trainer:
             evaluate: maps the model, in evaluation mode, to validation metrics.
             score: the metric that decides.
             higher: whether a higher score is better.
+
+        Returns:
+            How it went. Torch's random numbers are afterwards as they were.
+
+        Raises:
+            SalienceError: the loss became infinite or NaN before the first validation (SAL-T001).
         """
-        self._seed()
         self.examples, self.target = examples, target
         self.lengths = np.array([self.bare.length(e) for e in examples])
-        self.digest = fingerprint(self.config, self.seed, target, self.bare)
-        self._resume()
+        self.evaluate, self.score, self.sign = evaluate, score, 1.0 if higher else -1.0
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed + self.accelerator.process_index)
+            self.digest = fingerprint(self.config, self.seed, examples, target, self.bare)
+            self._resume()
+            self._train()
+        self.bare.load_state_dict(self.best)
+        self.bare.eval()
+        return History(
+            tuple(self.progress.history), self.progress.best_epoch, self._seconds(), self.progress.stopped
+        )
+
+    def _train(self) -> None:
         self.started = self.saved = time.perf_counter()
-        stopped = "all epochs done"
-        steps = math.ceil(len(examples) / self.config.batch_size)
+        steps = math.ceil(len(self.examples) / self.config.batch_size)
         with Stage("train", self.config.epochs * steps) as stage:
             for _ in range(self.progress.epoch * steps + self.progress.step):
                 stage.step("resumed")
-            while self.progress.epoch < self.config.epochs:
-                if self._patience_spent():
-                    stopped = f"no better {score} for {self.config.patience} epochs"
-                    break
-                if not self._run_epoch(stage):
-                    stopped = "time limit"
-                    break
-                self._end_epoch(evaluate, score, higher)
-        if self.progress.best_epoch < 0:
-            self._end_epoch(evaluate, score, higher)
-        self.bare.load_state_dict(self.best)
-        self.bare.eval()
-        return History(tuple(self.progress.history), self.progress.best_epoch, self._seconds(), stopped)
-
-    def _seed(self) -> None:
-        torch.manual_seed(self.seed + self.accelerator.process_index)
+            while not self.progress.stopped:
+                broken = self._run_epoch(stage)
+                if broken and self.progress.best_epoch >= 0:
+                    self.progress.stopped = broken
+                    self._save()  # with the mark that training ended, so that it is not done again
+                elif broken == NOT_FINITE:
+                    raise self._failed()
+                else:
+                    self._end_epoch(broken)
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.perf_counter() - self.started
 
-    def _patience_spent(self) -> bool:
-        best = self.progress.best_epoch
-        return best >= 0 and self.progress.epoch - 1 - best >= self.config.patience
+    def _spent(self) -> str:
+        """Return why there is no further epoch, or an empty string."""
+        done, best = self.progress.epoch, self.progress.best_epoch
+        if best >= 0 and done - 1 - best >= self.config.patience:
+            return f"no better {self.score} for {self.config.patience} epochs"
+        return "all epochs done" if done >= self.config.epochs else ""
 
-    def _run_epoch(self, stage: Stage) -> bool:
-        """Work through the rest of the epoch; return False when time is up."""
-        batches = epoch_batches(self.lengths, self.config.batch_size, self.seed, self.progress.epoch)
-        total = self.config.epochs * math.ceil(len(batches) / self.config.accumulate)
-        self.model.train()
-        for number in range(self.progress.step, len(batches)):
-            last = (number + 1) % self.config.accumulate == 0 or number + 1 == len(batches)
-            loss = self._backward(batches[number], last)
-            if last:
-                self._update(total)
-            self.progress.step = number + 1
-            stage.step(f"epoch {self.progress.epoch + 1}, loss {loss:.3f}")
-            if self.time_limit and self._seconds() > self.time_limit:
-                return False
-            if last and time.perf_counter() - self.saved > self.config.checkpoint_seconds:
+    def _run_epoch(self, stage: Stage) -> str:
+        """Work through the rest of the epoch; return why it was broken off, or an empty string."""
+        progress = self.progress
+        batches = epoch_batches(self.lengths, self.config.batch_size, self.seed, progress.epoch)
+        self.objective.train()
+        for number in range(progress.step, len(batches)):
+            loss = self._backward(batches[number])
+            self._update(self.config.epochs * len(batches))
+            progress.step, progress.loss = number + 1, progress.loss + loss
+            stage.step(f"epoch {progress.epoch + 1}, loss {loss:.3f}")
+            stopped, due = parallel.from_main(self.accelerator, (self._broken(loss), self._due()))
+            if stopped:
+                return stopped
+            if due and progress.step < len(batches):
                 self._save()
-        return True
+        return ""
 
-    def _backward(self, batch: np.ndarray, last: bool) -> float:
-        rows = share_of_process(batch, self.accelerator.process_index, self.accelerator.num_processes)
-        rows = rows if len(rows) else batch[:1]
-        sync = nullcontext() if last else self.accelerator.no_sync(self.model)
-        with sync:
-            output = self.model(self.bare.collate([self.examples[i] for i in rows]))
-            target = torch.as_tensor(self.target[rows], device=output.device)
-            loss = self.bare.head.loss(output, target)
-            share = len(rows) * self.accelerator.num_processes / len(batch)
-            self.accelerator.backward(loss * share / self.config.accumulate)
-        return float(loss.detach())
+    def _broken(self, loss: float) -> str:
+        if not math.isfinite(loss):
+            return NOT_FINITE
+        late = self.time_limit is not None and self._seconds() > self.time_limit
+        return "time limit" if late else ""
+
+    def _due(self) -> bool:
+        return time.perf_counter() - self.saved > self.config.checkpoint_seconds
+
+    def _backward(self, batch: np.ndarray) -> float:
+        """Add up the gradient of a batch's mean loss, part by part; return this process's share of the loss."""
+        head, total = self.bare.head, 0.0
+        everything = head.weight(torch.as_tensor(self.target[batch]))
+        pieces = pieces_of_process(
+            batch, self.config.accumulate, self.accelerator.process_index, self.processes
+        )
+        for number, rows in enumerate(pieces):
+            share = head.weight(torch.as_tensor(self.target[rows])) * self.processes / everything
+            rows = rows if len(rows) else batch[:1]  # an empty part waits with the others, at no weight
+            last = number + 1 == len(pieces)
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                inputs = self.bare.collate([self.examples[i] for i in rows])
+                target = torch.as_tensor(self.target[rows], device=self.device)
+                with self.accelerator.autocast():
+                    loss = self.objective(inputs, target)
+                self.accelerator.backward(loss * share)
+            total += float(loss.detach()) * share
+        return total
 
     def _update(self, total: int) -> None:
+        config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.progress.updates, total, self.config)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            group["lr"] = rate_at(self.progress.updates, total, config.learning_rate, config.warmup)
+        if config.clip:
+            self.accelerator.clip_grad_norm_(self.core.parameters(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.updates += 1
@@ -219,46 +258,96 @@ class Trainer:
             return
         n = self.progress.updates
         keep = min(self.config.average, (1 + n) / (10 + n))  # a short memory while the average is young
-        for name, value in self.bare.named_parameters():
+        for name, value in self._trained():
             self.average[name].lerp_(value, 1 - keep)
 
-    def _end_epoch(self, evaluate: Evaluate, score: str, higher: bool) -> None:
-        current = copy_state(self.bare) if self.average else {}
-        if self.average:
-            self.bare.load_state_dict(self.average)
+    def _end_epoch(self, broken: str) -> None:
+        """Score the weights (their average, if there is one), keep them if they are the best, and save."""
+        progress = self.progress
+        current = copy_state(self.core) if self.average and self.core is self.bare else {}
+        self.bare.load_state_dict(parallel.whole(self.core.state_dict() | self.average))
         self.bare.eval()
-        metrics = evaluate(self.bare)
-        value = metrics[score] if higher else -metrics[score]
-        if value > self.progress.best_score or self.progress.best_epoch < 0:
-            self.progress.best_score, self.progress.best_epoch = value, self.progress.epoch
-            self.best = copy_state(self.bare)
-        if self.average:
+        metrics = parallel.from_main(self.accelerator, self.evaluate(self.bare))
+        value = self.sign * metrics[self.score]
+        if progress.best_epoch < 0 or self._better(value):
+            progress.best_score = value if math.isfinite(value) else None
+            progress.best_epoch, self.best = progress.epoch, copy_state(self.bare)
+        if current:
             self.bare.load_state_dict(current)
-        record = {"epoch": self.progress.epoch, **metrics, "seconds": round(self._seconds(), 2)}
-        self.progress.history.append(record)
-        self.progress.epoch, self.progress.step = self.progress.epoch + 1, 0
+        record = {"epoch": progress.epoch, "loss": progress.loss / max(progress.step, 1), **metrics}
+        progress.history.append(record | {"seconds": round(self._seconds(), 2)})
+        progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
+        progress.stopped = broken or self._spent()
         self._save()
 
+    def _better(self, value: float) -> bool:
+        best = self.progress.best_score
+        return math.isfinite(value) and (best is None or value > best)
+
+    def _failed(self) -> SalienceError:
+        return SalienceError(
+            "Training failed: the loss was infinite or not a number",
+            f"epoch 1, step {self.progress.step}, learning rate {self.config.learning_rate}.",
+            "Lower training.learning_rate, or set training.mixed_precision=no.",
+            code="SAL-T001",
+        )
+
     def _save(self) -> None:
+        """Write a checkpoint; every process takes part, the main one writes."""
         self.saved = time.perf_counter()
-        if not self.path or not self.accelerator.is_main_process:
+        if not self.path:
             return
-        groups = {"model": self.bare.state_dict(), "best": self.best, "average": self.average}
-        state = Progress(**{**vars(self.progress), "seconds": self._seconds()})
-        checkpoint.save(self.path, groups, self.optimizer, state, self.digest)
+        groups: Groups = {
+            "model": parallel.whole(self.core.state_dict()),
+            "best": self.best,
+            "average": parallel.whole(self.average),
+            "optimizer": self._optimizer_tensors(),
+            "random": self._random_tensors(),
+        }
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
+        if self.accelerator.is_main_process:
+            state = replace(self.progress, seconds=self._seconds(), scaler=scaler)
+            checkpoint.save(self.path, groups, state, self.digest)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        state = self.optimizer.state_dict()["state"]
+        flat = {f"{i}/{name}": torch.as_tensor(t) for i, s in state.items() for name, t in s.items()}
+        return parallel.whole(flat)
+
+    def _random_tensors(self) -> dict[str, Tensor]:
+        states = parallel.from_all(self.accelerator, parallel.random_state(self.device))
+        return {f"{i}/{name}": t for i, state in enumerate(states) for name, t in state.items()}
 
     def _resume(self) -> None:
         found = checkpoint.load(self.path, self.digest) if self.path else None
-        if not found:
+        if not all(parallel.from_all(self.accelerator, found is not None)):
             return
         groups, self.progress = found
-        self.bare.load_state_dict(groups["model"])
-        self.best, self.average = groups.get("best", {}), groups.get("average", {})
-        checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
-        torch.set_rng_state(groups["random"][""])
+        parameters = dict(self.core.named_parameters())
+        self.core.load_state_dict(
+            {n: parallel.like(t, parameters.get(n, t)) for n, t in groups["model"].items()}
+        )
+        self.best = {name: t.to(self.device) for name, t in groups.get("best", {}).items()}
+        averages = groups.get("average", {})
+        self.average = {n: parallel.like(t, parameters[n]).to(self.device) for n, t in averages.items()}
+        self._restore_optimizer(groups.get("optimizer", {}))
+        if self.accelerator.scaler and self.progress.scaler:
+            self.accelerator.scaler.load_state_dict(self.progress.scaler)
+        prefix = f"{self.accelerator.process_index}/"
+        mine = {n.removeprefix(prefix): t for n, t in groups["random"].items() if n.startswith(prefix)}
+        if mine:
+            parallel.set_random_state(mine, self.device)
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        groups = self.optimizer.state_dict()["param_groups"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            number, _, name = key.partition("/")
+            state.setdefault(int(number), {})[name] = parallel.like(value, parameters[int(number)])
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def accelerator(config: TrainingConfig) -> Accelerator:
-    """Return accelerate's view of devices and processes for this configuration."""
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if config.sharding == "fsdp" else None
-    return Accelerator(mixed_precision=config.mixed_precision, fsdp_plugin=plugin)
+def copy_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's state."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

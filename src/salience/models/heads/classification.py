@@ -60,6 +60,12 @@ class ClassificationHead(Head):
             output.float(), target, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
 
+    def weight(self, target: Int[Tensor, "batch"]) -> float:
+        """Return the sum of the rows' class weights: what the weighted mean is divided by."""
+        if self.class_weights is None:
+            return float(len(target))
+        return float(self.class_weights[target.to(self.class_weights.device)].sum())
+
     def finish(self, output: Float[Tensor, "batch class"]) -> Float[Tensor, "batch class"]:
         """Return logits divided by the temperature."""
         return output / self.temperature

@@ -42,7 +42,8 @@ class IntegratedGradients:
     Args:
         steps: points on the path at first.
         max_steps: points on the path at most.
-        tolerance: largest completeness gap, as a share of the change between neutral input and row.
+        tolerance: largest completeness gap, as a share of the change between neutral input and row, or of a
+            tenth of the sum of absolute values where that is more (values of both signs that nearly cancel).
     """
 
     def __init__(self, steps: int = 16, max_steps: int = 256, tolerance: float = 0.01) -> None:
@@ -85,9 +86,13 @@ class IntegratedGradients:
             for row, value in zip(open_rows, found, strict=True):
                 values[row] = value
             spent[open_rows] += steps
-            allowed = self.tolerance * np.abs(change) + 1e-5
-            open_rows = [i for i in open_rows if not abs(values[i].sum() - change[i]) <= allowed[i]]
+            open_rows = [i for i in open_rows if not self._settled(values[i], change[i])]
             steps *= 2
             if steps > self.max_steps:
                 break
         return values, spent
+
+    def _settled(self, values: np.ndarray, change: float) -> bool:
+        """Tell whether values add up; where they nearly cancel, a tenth of their size is the measure."""
+        measure = max(abs(change), 0.1 * np.abs(values).sum())
+        return bool(abs(values.sum() - change) <= self.tolerance * measure + 1e-5)

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from salience.core.unit import Unit
+from salience.explain.grammar import with_sign
 
 SMALLEST_SHARE = 0.05  # of the largest value; below it a unit is not marked
 THUMBNAIL = 224  # longest side of a stored picture, in pixels
@@ -59,11 +60,8 @@ def strength(value: float, scale: float) -> int:
 
 
 def signed(value: float) -> str:
-    """Return a number with its sign, for people: ``"+0.41"``, ``"−12"``, ``"not measured"``."""
-    if not math.isfinite(value):
-        return "not measured"
-    digits = f"{abs(value):.2f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{abs(value):.3g}"
-    return ("−" if value < 0 else "+") + digits
+    """Return a number with its sign, for people: ``"+0.41"``, ``"−12.30"``, ``"not measured"``."""
+    return with_sign(value) if math.isfinite(value) else "not measured"
 
 
 def side(value: float) -> str:

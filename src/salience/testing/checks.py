@@ -87,8 +87,9 @@ def _cached_context(task: str) -> AuditContext:
 
 
 def fresh_context(task: str) -> AuditContext:
-    """Return :func:`toy_context` without anything cached by an earlier check."""
-    return replace(_cached_context(task))
+    """Return :func:`toy_context` with rows of its own, and without anything cached by an earlier check."""
+    context = _cached_context(task)
+    return replace(context, frames={split: frame.copy() for split, frame in context.frames.items()})
 
 
 def assert_value(run: Run, context: AuditContext, expected: float, tolerance: float) -> Finding:
@@ -113,8 +114,13 @@ def _toys(card: Card) -> list[str]:
     return [toy for task in card.get("tasks") or TOYS for toy in TOYS[task]]
 
 
+@lru_cache(maxsize=4)
+def _findings(run: Run, toy: str) -> tuple[Finding, ...]:
+    return tuple(run(fresh_context(toy)))
+
+
 def _measured(card: Card, run: Run) -> list[Finding]:
-    return [finding for toy in _toys(card) for finding in run(fresh_context(toy))]
+    return [finding for toy in _toys(card) for finding in _findings(run, toy)]
 
 
 def check_answers_with_findings(card: Card, run: Run) -> None:
@@ -170,9 +176,8 @@ def check_same_seed_same_finding(card: Card, run: Run) -> None:
     if card.get("timed"):
         return
     for toy in _toys(card):
-        first, second = (
-            [replace(finding, cost=Cost()) for finding in run(fresh_context(toy))] for _ in range(2)
-        )
+        once, again = _findings(run, toy), run(fresh_context(toy))
+        first, second = ([replace(finding, cost=Cost()) for finding in found] for found in (once, again))
         assert first == second, f"two runs with the same seed differ on the {toy} toy"
 
 

@@ -110,27 +110,28 @@ def corrected_error(
 def _classification(context: AuditContext) -> Finding:
     truth = context.truth("test")
     stated, happened = events(truth, context.probabilities("test"))
-    replicates = 200 if context.quick else 400
-    value, interval = corrected_error(stated, happened, seed=context.seed, replicates=replicates)
-    plain = calibration_error(stated, happened)
-    chance, chance_range = perfect_control(stated, seed=context.seed, replicates=replicates)
-    verdict = _verdict_error(plain, value, chance_range[1])
-    before = _state(context, truth, "before temperature", context.raw_outputs("test"))
-    after = _state(context, truth, "after temperature", context.outputs("test"))
-    states = [after | {"state": "as it is"}] if context.temperature is None else [before, after]
+    now = _state(context, truth, "as it is", context.outputs("test"))
+    before = None
+    if context.temperature is not None:
+        before = _state(context, truth, "before temperature", context.raw_outputs("test"))
+        now["state"] = "after temperature"
+    plain, chance = calibration_error(stated, happened), perfect_control(stated, seed=context.seed)
+    verdict = _verdict_error(plain, now["value"], chance[1][1])
+    cure = "Fit the temperature on more validation rows, or read the probabilities as ranks only."
     return make_finding(
         CARD,
-        answer=_answer_error(context, value, interval, chance, before),
+        answer=_answer_error(context, now, before),
         verdict=verdict,
-        value=value,
+        value=now["value"],
         unit="calibration error (share)",
-        interval=interval,
-        control=Control("perfectly calibrated, same probabilities (chance alone)", chance, chance_range),
+        interval=(now["low"], now["high"]),
+        control=Control("perfectly calibrated, same probabilities (chance alone)", *chance),
         rows=len(truth),
-        advice=""
-        if verdict == "pass"
-        else "Fit the temperature on more validation rows, or read the probabilities as ranks only.",
-        tables={"reliability": reliability(stated, happened), "calibration error": states},
+        advice="" if verdict == "pass" else cure,
+        tables={
+            "reliability": reliability(stated, happened),
+            "calibration error": [before, now] if before else [now],
+        },
     )
 
 
@@ -155,23 +156,18 @@ def _state(context: AuditContext, truth: np.ndarray, name: str, outputs: np.ndar
     }
 
 
-def _answer_error(
-    context: AuditContext,
-    value: float,
-    interval: tuple[float, float],
-    chance: float,
-    before: dict[str, Any],
-) -> str:
+def _answer_error(context: AuditContext, now: dict[str, Any], before: dict[str, Any] | None) -> str:
     classes = context.schema.classes
     of = f"of {classes[1]!r}" if len(classes) == 2 else "of the most probable class"
     text = (
-        f"On average the stated probability {of} is {percent(value)} away from the observed share "
-        f"(calibration error on the test rows, corrected for chance; {points(interval)}). "
-        f"A perfectly calibrated model would show {percent(chance)} uncorrected, by chance alone."
+        f"On average the stated probability {of} is {percent(now['value'])} away from the observed share "
+        f"(calibration error on the test rows, corrected for chance; {points((now['low'], now['high']))}). "
+        f"A perfectly calibrated model would show {percent(now['control'])} uncorrected, by chance alone."
     )
-    if context.temperature is None:
+    if before is None:
         return text
-    return f"{text} Before temperature scaling (T = {number(context.temperature)}) it was {percent(before['value'])}."
+    temperature = number(context.temperature)
+    return f"{text} Before temperature scaling (T = {temperature}) it was {percent(before['value'])}."
 
 
 def reliability(stated: np.ndarray, happened: np.ndarray) -> list[dict[str, Any]]:

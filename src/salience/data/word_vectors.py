@@ -35,16 +35,17 @@ def fit_word_vectors(
     counts = _cooccurrence(texts, size, window)
     rows = np.asarray(counts.sum(axis=1)).ravel()
     smooth = rows**0.75
-    with np.errstate(divide="ignore"):
-        left, right = 1.0 / rows, smooth.sum() / smooth
-    left[~np.isfinite(left)], right[~np.isfinite(right)] = 0.0, 0.0
+    used = rows > 0
+    left = np.divide(1.0, rows, out=np.zeros(size), where=used)
+    right = np.divide(smooth.sum(), smooth, out=np.zeros(size), where=used)
     pmi = csr_matrix(diags(left) @ counts @ diags(right))
     pmi.data = np.maximum(np.log(np.maximum(pmi.data, 1e-12)), 0.0)
     pmi.eliminate_zeros()
-    rank = min(dim, size - 1)
-    u, s, _ = randomized_svd(pmi, rank, n_iter=3, random_state=seed)
     vectors = np.zeros((size, dim), dtype=np.float32)
-    vectors[:, :rank] = u * np.sqrt(s)
+    if pmi.nnz:
+        rank = min(dim, size - 1)
+        u, s, _ = randomized_svd(pmi, rank, n_iter=3, random_state=seed)
+        vectors[:, :rank] = u * np.sqrt(s)
     return _unit_rms(vectors)
 
 

@@ -55,7 +55,7 @@ class CategoryEncoder(Encoder):
     def _build(self, values: list[list[str]]) -> None:
         self._values = values
         sizes = [len(v) + 2 for v in values]
-        starts = np.cumsum([0, *sizes[:-1]])
+        starts = self._starts = np.cumsum([0, *sizes[:-1]])
         self._index = [
             {value: int(start) + 2 + i for i, value in enumerate(known)}
             for start, known in zip(starts, values, strict=True)
@@ -74,17 +74,13 @@ class CategoryEncoder(Encoder):
 
     def prepare(self, frame: pd.DataFrame) -> list[np.ndarray]:
         """Return one index a column and row."""
-        coded = []
+        coded = np.empty((len(frame), len(self.columns)), dtype=np.int64)
         for position, column in enumerate(self.columns):
-            start, index = int(self.starts[position]), self._index[position]
-            cells = frame[column]
-            present = cells.notna().to_numpy()
-            codes = [
-                index.get(str(v), start + UNSEEN) if ok else start + MISSING
-                for v, ok in zip(cells, present, strict=True)
-            ]
-            coded.append(codes)
-        return list(np.array(coded, dtype=np.int64).T.reshape(len(frame), len(self.columns)))
+            start, index = int(self._starts[position]), self._index[position]
+            codes, distinct = pd.factorize(frame[column].astype(object), use_na_sentinel=True)
+            table = [index.get(str(value), start + UNSEEN) for value in distinct]
+            coded[:, position] = np.array([*table, start + MISSING])[codes]  # code −1 is missing
+        return list(coded)
 
     def collate(self, examples: list[np.ndarray]) -> dict[str, Tensor]:
         """Stack the rows."""

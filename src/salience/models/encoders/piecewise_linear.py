@@ -25,12 +25,42 @@ CARD = {
     "source": "rtdl_num_embeddings 0.0.12 (facts)",
     "licence": "MIT",
     "faithful": "Version B of the authors' package: linear branch, zero-initialised ramps, quantile bins.",
-    "deviates": "Missing values have a learned vector; constant columns are kept with one bin.",
+    "deviates": "Missing values have a learned vector; a constant column is kept, all its values alike.",
     "kinds": ["number"],
     "cost": "O(columns × bins × dim) a row",
     "defaults": {"dim": 16, "n_bins": 32},
     "tiny": {"dim": 4, "n_bins": 3},
 }
+FARTHEST, NARROWEST = 1e6, 1e-6  # standard deviations
+
+
+def _column_state(cells: np.ndarray, n_bins: int) -> dict[str, Any]:
+    """Return what is learned from one column; a constant column has scale 0, so that all its values are alike."""
+    finite = np.isfinite(cells)
+    values = cells[finite] if finite.any() else np.zeros(1)
+    power = np.frexp(np.abs(values).max())[1] - 1
+    unit = float(np.ldexp(1.0, power))  # a power of two: sums cannot overflow, no digit is lost
+    scaled = values / unit
+    mean, std = float(scaled.mean()), float(scaled.std())
+    constant = values.min() == values.max() or std <= 4 * np.finfo(np.float64).eps
+    with np.errstate(over="ignore"):
+        scale = 0.0 if constant else float(np.nan_to_num(1.0 / (np.float64(std) * unit), posinf=0.0))
+    standard = (scaled - mean) / std if scale else np.zeros(len(values))
+    edges = _resolved(quantile_edges(standard, n_bins)) if scale else np.array([-0.5, 0.5])
+    return {
+        "mean": mean * unit,
+        "scale": scale,
+        "median": float(np.median(standard)),
+        "edges": edges.tolist(),
+        "known": bool(finite.any()),
+        "some_missing": not bool(finite.all()),
+    }
+
+
+def _resolved(edges: np.ndarray) -> np.ndarray:
+    """Leave out edges that float32 cannot tell apart from the one before; the outer ones stay."""
+    inner = edges[1:-1][np.diff(edges[:-1]) > NARROWEST]
+    return np.array([edges[0], *inner[inner < edges[-1] - NARROWEST], edges[-1]])
 
 
 class PiecewiseLinearEncoder(Encoder):
@@ -50,37 +80,38 @@ class PiecewiseLinearEncoder(Encoder):
 
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn mean, spread, median and quantile bins of each column from its finite training values."""
-        stats, edges = [], []
-        for column in self.columns:
-            cells = frame[column].to_numpy(np.float64)
-            finite = np.isfinite(cells)
-            values = cells[finite] if finite.any() else np.zeros(1)
-            mean, std = float(values.mean()), float(values.std()) or 1.0
-            stats.append([mean, std, (float(np.median(values)) - mean) / std, float(not finite.all())])
-            edge = quantile_edges((values - mean) / std, self.n_bins)
-            edges.append(edge if len(edge) > 1 else np.array([edge[0] - 0.5, edge[0] + 0.5]))
-        self._build(stats, [e.tolist() for e in edges])
+        self._build([_column_state(frame[c].to_numpy(np.float64), self.n_bins) for c in self.columns])
 
-    def _build(self, stats: list[list[float]], edges: list[list[float]]) -> None:
-        self._stats, self._edges = np.array(stats), edges
-        self.embedding = PiecewiseLinearEmbedding([np.array(e) for e in edges], self.token_dim)
+    def _build(self, columns: list[dict[str, Any]]) -> None:
+        self._state = columns
+        self._mean = np.array([c["mean"] for c in columns])
+        self._scale = np.array([c["scale"] for c in columns])
+        self._known = np.array([c["known"] for c in columns])
+        self.embedding = PiecewiseLinearEmbedding([np.array(c["edges"]) for c in columns], self.token_dim)
         self.missing = nn.Parameter(torch.zeros(len(self.columns), self.token_dim))
-        self.register_buffer("median", torch.as_tensor(self._stats[:, 2], dtype=torch.float32))
-        self.register_buffer("knows_missing", torch.as_tensor(self._stats[:, 3] > 0))
+        median = torch.tensor([c["median"] for c in columns], dtype=torch.float32)
+        self.register_buffer("median", median, persistent=False)
+        learned = torch.tensor([c["some_missing"] for c in columns])
+        self.register_buffer("knows_missing", learned, persistent=False)
 
     def state(self) -> dict[str, Any]:
-        """Return the fitted statistics and edges."""
-        return {"stats": self._stats.tolist(), "edges": self._edges}
+        """Return the fitted statistics and edges of each column."""
+        return {"columns": self._state}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Rebuild from :meth:`state`."""
-        self._build(state["stats"], state["edges"])
+        self._build(state["columns"])
 
     def prepare(self, frame: pd.DataFrame) -> list[np.ndarray]:
-        """Return one float32 vector a row, standardised in float64; infinities count as missing."""
-        values = frame[self.columns].to_numpy(np.float64)
-        values = (np.where(np.isfinite(values), values, np.nan) - self._stats[:, 0]) / self._stats[:, 1]
-        return list(values.astype(np.float32))
+        """Return one float32 vector a row, standardised in float64, NaN where missing.
+
+        Infinities count as missing, and so does every value of a column that had none in training. Values are
+        cut at a million standard deviations, so that a stray sentinel cannot overflow.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (frame[self.columns].to_numpy(np.float64) - self._mean) * self._scale
+        finite = np.isfinite(frame[self.columns].to_numpy(np.float64)) & self._known
+        return list(np.where(finite, np.clip(values, -FARTHEST, FARTHEST), np.nan).astype(np.float32))
 
     def collate(self, examples: list[np.ndarray]) -> dict[str, Tensor]:
         """Stack the rows."""

@@ -1,16 +1,20 @@
 """Image encoder: a small residual network with squeeze-and-excitation."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from PIL.Image import Resampling
 from torch import Tensor, nn
 
+from salience.core.errors import ConfigError
 from salience.core.unit import Unit
-from salience.data.kinds import KINDS, load_image
+from salience.data.images import load_image
+from salience.data.kinds import KINDS, is_missing
 from salience.models.slots import Encoder, Tokens
 from salience.nn.attention.channel.squeeze_excitation import SqueezeExcitation
 
@@ -29,7 +33,8 @@ CARD = {
     "defaults": {"size": 32, "width": 32, "blocks": 2},
     "tiny": {"size": 8, "width": 8, "blocks": 1},
 }
-GRID = 4
+GRID = KINDS["image"].grid
+SAMPLE = 2000  # training images that colour statistics are taken from
 
 
 class Block(nn.Module):
@@ -43,7 +48,7 @@ class Block(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        groups = min(8, channels)
+        groups = math.gcd(8, channels)
         self.body = nn.Sequential(
             nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False),
             nn.GroupNorm(groups, channels),
@@ -67,11 +72,14 @@ class SEResNetEncoder(Encoder):
 
     Args:
         columns: name of the image column (one).
-        size: images are resized to ``size × size`` pixels; a multiple of 4.
+        size: images are resized to ``size × size`` pixels; rounded down to a multiple of 4, at least 4.
         width: channels of the first stage; each of the three stages doubles it.
         blocks: residual blocks a stage.
         shift: largest random shift in training, as a share of the size.
         flip: whether training mirrors half of the images.
+
+    Raises:
+        ConfigError: ``size`` is below 4, or ``width`` or ``blocks`` below 1.
     """
 
     kind = "image"
@@ -86,17 +94,21 @@ class SEResNetEncoder(Encoder):
         flip: bool = False,
     ) -> None:
         super().__init__(columns)
+        if size < GRID or width < 1 or blocks < 1:
+            raise ConfigError(
+                "The image encoder is too small",
+                f"size={size}, width={width}, blocks={blocks}.",
+                f"Use a size of at least {GRID} pixels, and at least one channel and one block.",
+            )
         self.size, self.width, self.blocks, self.dim = size - size % GRID, width, blocks, 4 * width
-        self.shift, self.flip = int(round(shift * size)), flip
+        self.shift, self.flip = round(shift * self.size), flip
 
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn mean and spread of each colour from at most 2,000 training images."""
-        images = np.stack(self.prepare(frame.iloc[:2000])).astype(np.float64) / 255
-        present = images[images.reshape(len(images), -1).max(1) > 0] if len(images) else images
-        present = present if len(present) else images
-        self._build(
-            present.mean(axis=(0, 1, 2)).tolist(), np.maximum(present.std(axis=(0, 1, 2)), 1e-3).tolist()
-        )
+        chosen = torch.randperm(len(frame), generator=generator)[:SAMPLE].sort().values.numpy()
+        images = [image for image in self.prepare(frame.iloc[chosen]) if image is not None]
+        pixels = np.stack(images).reshape(-1, 3) / 255 if images else np.zeros((1, 3))
+        self._build(pixels.mean(axis=0).tolist(), np.maximum(pixels.std(axis=0), 1e-2).tolist())
 
     def _build(self, mean: list[float], std: list[float]) -> None:
         self._colour = {"mean": mean, "std": std}
@@ -104,7 +116,7 @@ class SEResNetEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
         layers: list[nn.Module] = [
             nn.Conv2d(3, self.width, 3, 1, 1, bias=False),
-            nn.GroupNorm(min(8, self.width), self.width),
+            nn.GroupNorm(math.gcd(8, self.width), self.width),
             nn.ReLU(),
         ]
         channels = self.width
@@ -123,29 +135,44 @@ class SEResNetEncoder(Encoder):
         """Rebuild from :meth:`state`."""
         self._build(state["mean"], state["std"])
 
-    def prepare(self, frame: pd.DataFrame) -> list[np.ndarray]:
-        """Return each image as ``size × size × 3`` bytes; a missing image is black."""
-        return [self._pixels(value, row) for row, value in enumerate(frame[self.columns[0]])]
+    def prepare(self, frame: pd.DataFrame) -> list[np.ndarray | None]:
+        """Return each image as ``size × size × 3`` bytes, None for a missing one.
 
-    def _pixels(self, value: Any, row: int) -> np.ndarray:
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            return np.zeros((self.size, self.size, 3), np.uint8)
-        image = load_image(value, f"row {row}, column {self.columns[0]!r}")
-        return np.asarray(image.resize((self.size, self.size)), dtype=np.uint8)
+        Raises:
+            DataError: an image is absent, damaged or too large; the message names row and column.
+        """
+        column = self.columns[0]
+        return [self._pixels(value, f"row {row}, column {column!r}") for row, value in frame[column].items()]
 
-    def collate(self, examples: list[np.ndarray]) -> dict[str, Tensor]:
-        """Stack the images."""
-        return {"pixels": torch.from_numpy(np.stack(examples))}
+    def _pixels(self, value: Any, where: str) -> np.ndarray | None:
+        if is_missing(value):
+            return None
+        image = load_image(value, where)
+        return np.asarray(image.resize((self.size, self.size), Resampling.BILINEAR), dtype=np.uint8)
 
-    def _tokens(self, image: Float[Tensor, "batch height width channel"]) -> Tokens:
+    def collate(self, examples: list[np.ndarray | None]) -> dict[str, Tensor]:
+        """Stack the images and say which are present."""
+        blank = np.zeros((self.size, self.size, 3), np.uint8)
+        pixels = np.stack([blank if image is None else image for image in examples])
+        present = torch.tensor([image is not None for image in examples])
+        return {"pixels": torch.from_numpy(pixels), "present": present}
+
+    def _standard(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch height width channel"]:
+        image = (batch["pixels"].float() / 255 - self.mean) / self.std
+        return image * batch["present"][:, None, None, None]  # a missing image has the mean colour
+
+    def _tokens(
+        self, image: Float[Tensor, "batch height width channel"], present: Bool[Tensor, "batch"]
+    ) -> Tokens:
         values = rearrange(image, "b (i h) (j w) c -> b (i j) (h w c)", i=GRID, j=GRID)
         unit = torch.arange(GRID * GRID, device=image.device).expand(len(image), -1)
-        return Tokens(values, torch.ones_like(unit, dtype=torch.bool), unit)
+        mask = torch.ones_like(unit, dtype=torch.bool)
+        return Tokens(values, mask, torch.where(present[:, None], unit, -1))
 
     def embed(self, batch: dict[str, Tensor]) -> Tokens:
         """Standardise the colours and cut the image in regions; training shifts and mirrors it."""
-        image = (batch["pixels"].float() / 255 - self.mean) / self.std
-        return self._tokens(self._augment(image) if self.training else image)
+        image = self._standard(batch)
+        return self._tokens(self._augment(image) if self.training else image, batch["present"])
 
     def _augment(self, image: Float[Tensor, "batch height width channel"]) -> Tensor:
         if self.shift:
@@ -158,8 +185,8 @@ class SEResNetEncoder(Encoder):
 
     def baseline(self, batch: dict[str, Tensor]) -> Tokens:
         """Return images of the mean colour of each image, as removing every region does."""
-        image = (batch["pixels"].float() / 255 - self.mean) / self.std
-        return self._tokens(image.mean(dim=(1, 2), keepdim=True).expand_as(image))
+        image = self._standard(batch)
+        return self._tokens(image.mean(dim=(1, 2), keepdim=True).expand_as(image), batch["present"])
 
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Join the regions, run the network, and pool."""

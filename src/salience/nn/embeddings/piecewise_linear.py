@@ -21,9 +21,14 @@ def quantile_edges(column: np.ndarray, n_bins: int) -> np.ndarray:
         n_bins: highest number of bins; fewer if quantiles coincide.
 
     Returns:
-        Strictly increasing edges in float64, between 2 and ``n_bins + 1`` of them.
+        Strictly increasing edges in float64, between 2 and ``n_bins + 1`` of them; one edge for a constant
+        column.
+
+    Source:
+        ``rtdl_num_embeddings`` 0.0.12 ``compute_bins``, bit for bit: its quantile levels are rounded to float32.
     """
-    return np.unique(np.quantile(np.asarray(column, dtype=np.float64), np.linspace(0, 1, n_bins + 1)))
+    levels = torch.linspace(0, 1, n_bins + 1, dtype=torch.float32).double().numpy()
+    return np.unique(np.quantile(np.asarray(column, dtype=np.float64), levels))
 
 
 class PiecewiseLinearEmbedding(nn.Module):
@@ -33,8 +38,11 @@ class PiecewiseLinearEmbedding(nn.Module):
         input ``(batch, feature)``, output ``(batch, feature, dim)``.
 
     Args:
-        edges: strictly increasing bin edges of each feature.
+        edges: strictly increasing bin edges of each feature, at least two.
         dim: size of the embedding.
+
+    Edges and parameters have the default dtype of the moment. Edges are not part of the ``state_dict``: they are
+    given again when the module is rebuilt.
 
     Source:
         Gorishniy et al. 2022 (arXiv 2203.05556) for the ramps; TabM (ICLR 2025) for version B. As in
@@ -57,7 +65,9 @@ class PiecewiseLinearEmbedding(nn.Module):
             left[i, slots], scale[i, slots] = edge[:-1], 1.0 / np.diff(edge)
             low[i, slots[0]], high[i, slots[-1]] = -np.inf, np.inf
         for name, value in (("left", left), ("scale", scale), ("low", low), ("high", high)):
-            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
+            self.register_buffer(
+                name, torch.as_tensor(value, dtype=torch.get_default_dtype()), persistent=False
+            )
         self.linear_weight = nn.Parameter(torch.empty(n_features, dim))
         self.linear_bias = nn.Parameter(torch.empty(n_features, dim))
         self.weight = nn.Parameter(torch.zeros(n_features, n_bins, dim))

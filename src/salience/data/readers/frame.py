@@ -92,7 +92,7 @@ def _from_mapping(source: Mapping[Any, Any], name: str) -> Parsed:
             "Give every column a list with one value a row.",
             code="SAL-D005",
         )
-    return Parsed(pd.DataFrame({key: _column(values) for key, values in source.items()}))
+    return Parsed(_named(list(source), [_column(values) for values in source.values()]))
 
 
 def _is_column(value: Any) -> bool:
@@ -122,7 +122,19 @@ def _from_records(source: Any, name: str) -> pd.DataFrame:
                 code="SAL-D013",
             )
     names = list(dict.fromkeys(key for record in source for key in record))
-    return pd.DataFrame({key: _column([record.get(key) for record in source]) for key in names})
+    return _named(names, [_column([record.get(key) for record in source]) for key in names])
+
+
+def _named(names: list[Any], columns: list[Any]) -> pd.DataFrame:
+    """Return a table; names that become the same text stay two columns, for :func:`tidy` to refuse."""
+    frame = pd.DataFrame(dict(enumerate(columns)))
+    frame.columns = [column_name(name) for name in names]
+    return frame
+
+
+def column_name(name: Any) -> str:
+    """Return a column's name as text that every encoder accepts."""
+    return SURROGATES.sub("\ufffd", str(name)).strip()
 
 
 def _with_class_names(frame: pd.DataFrame, features: Any) -> pd.DataFrame:
@@ -179,8 +191,7 @@ def tidy(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         raise DataError("The table has no columns", sentence(name), "Add columns.", code="SAL-D002")
     if len(frame) == 0:
         raise DataError("The table has no rows", sentence(name), "Add rows.", code="SAL-D003")
-    names = [SURROGATES.sub("\ufffd", str(column)).strip() for column in frame.columns]
-    names = [column or f"Unnamed: {i}" for i, column in enumerate(names)]
+    names = [column_name(column) or f"Unnamed: {i}" for i, column in enumerate(frame.columns)]
     doubled = next((column for column in names if names.count(column) > 1), None)
     if doubled is not None:
         raise DataError(

@@ -50,7 +50,7 @@ def word_units(column: str, text: str) -> list[Unit]:
 
 
 def explanation(k: int) -> Explanation:
-    title, review, age, feedback, category, _ = REVIEWS[k]
+    title, review, age, feedback, category, truth = REVIEWS[k]
     units = word_units("Title", title) + word_units("Review Text", review)
     values = [WEIGHTS.get(u.label.lower(), 0.02 * (-1) ** len(u.label)) for u in units]
     units += [
@@ -73,7 +73,7 @@ def explanation(k: int) -> Explanation:
         method="integrated_gradients", target="Yes", quantity="log-odds", prediction="Yes" if logit > 0 else "No",
         probability=probability, output=logit, baseline_output=1.4,
         baseline="empty text, median numbers, unseen categories", completeness_gap=0.004,
-        faithfulness=None if k == 8 else faithfulness(k), forwards=65, seconds=0.12,
+        truth=truth, faithfulness=None if k == 8 else faithfulness(k), forwards=65, seconds=0.12,
     )  # fmt: skip
 
 
@@ -89,8 +89,8 @@ def findings() -> list[Finding]:
     slices = [
         {"slice": f"Class Name = {name}", "difference": d, "low": d - w, "high": d + w, "rows": n, "adjusted p": p}
         for name, d, w, n, p in (
-            ("Trend", -0.091, 0.06, 24, 0.03), ("Intimates", -0.05, 0.06, 31, 1.0), ("Sweaters", -0.021, 0.012, 287, 0.02),
-            ("Dresses", -0.006, 0.008, 1264, 1.0), ("Knits", 0.004, 0.009, 968, 1.0), ("Jeans", 0.018, 0.013, 229, 0.4),
+            ("Trend", 0.091, 0.06, 24, 0.03), ("Intimates", 0.05, 0.06, 31, 1.0), ("Sweaters", 0.021, 0.012, 287, 0.02),
+            ("Dresses", 0.006, 0.008, 1264, 1.0), ("Knits", -0.004, 0.009, 968, 1.0), ("Jeans", -0.018, 0.013, 229, 0.4),
         )
     ]  # fmt: skip
     drops = [
@@ -107,7 +107,7 @@ def findings() -> list[Finding]:
         Finding("calibration", "Do its probabilities mean what they say?", "Expected calibration error 0.018 after temperature scaling, 0.041 before.", "pass", 0.018, "ECE", (0.013, 0.025), Control("before temperature", 0.041), "test", 4697, tables={"reliability": reliability}, cost=Cost(0.4)),
         Finding("leakage", "Does one column give the target away?", "Rating alone scores AUROC 0.970, more than the whole model without it.", "fail", 0.970, "AUROC", (0.965, 0.975), Control("shuffled target", 0.501, (0.48, 0.52)), "test", 4697, "Ask whether Rating is known when the model is used. If not, train again with --drop Rating.", {"columns": columns}, Cost(3.1)),
         Finding("duplicates", "Do rows repeat across splits?", "21 test rows (0.4 %) have the same text as a training row.", "warn", 21, "rows", None, None, "test", 4697, "Drop duplicates before splitting.", {"pairs": [{"test row": 12, "train row": 871, "text": HOSTILE}, {"test row": 44, "train row": 2, "text": "Love it!"}]}, Cost(0.3)),
-        Finding("slices", "Which rows does it serve worse?", "Class Name = Trend: accuracy 9.1 points below the rest (95 % interval 3.1 to 15.1, 24 rows).", "warn", -0.091, "accuracy", (-0.151, -0.031), None, "test", 4697, "Collect more rows of this class, or report it apart.", {"slices": slices}, Cost(2.2)),
+        Finding("slices", "Which rows does it serve worse?", "Class Name = Trend: error rate 9.1 points above the rest (95 % interval 3.1 to 15.1, 24 rows).", "warn", 0.091, "error rate", (0.031, 0.151), None, "test", 4697, "Collect more rows of this class, or report it apart.", {"slices": slices}, Cost(2.2)),
         Finding("perturbation", "Does it survive typing errors?", "AUROC falls by 0.016 when 5 % of letters are swapped.", "pass", -0.016, "AUROC", (-0.021, -0.012), Control("unchanged rows", 0.957), "test", 1000, tables={"perturbations": drops}, cost=Cost(21.0, 3000)),
         Finding("faithfulness", "Are the explanations true?", "Over 200 test rows, removing the parts ranked highest lowers the log-odds by 1.62 more than removing random parts (95 % interval 1.44 to 1.81); 91 % of the explanations beat random.", "pass", 1.62, "log-odds", (1.44, 1.81), Control("random order", 0.0), "test", 200, cost=Cost(33.0, 12000)),
         Finding("cost", "What does it cost?", "318,402 parameters, 74 s of training, 0.9 ms a row to predict.", "info", 74.0, "s", rows=16440, split="train", cost=Cost(74.0)),
@@ -152,7 +152,6 @@ def run() -> dict:
         "parameters": 318402, "seed": 0, "seconds": {"read": 0.8, "train": 74.2, "evaluate": 3.1, "explain": 33.4, "audit": 41.9},
         "versions": {"salience": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "hashes": {"data": "5d7c06e0" * 8, "model.safetensors": "b3dd4f34" * 8},
-        "truth": {str(1000 + 37 * k): review[-1] for k, review in enumerate(REVIEWS)},
         "command": "salience run clothing-reviews --target 'Recommended IND' --drop Rating --seed 0", "schema": schema,
     }  # fmt: skip
 
@@ -167,8 +166,7 @@ def importance() -> dict:
     ]
     return {
         "columns": [{"column": c, "share": s, "interval": [s * 0.95, s * 1.05]} for c, s in columns],
-        "words": [{"word": w, "column": "Review Text", "mean": v, "count": 20 + 13 * k} for k, (w, v) in enumerate(WEIGHTS.items())],
-        "target": "Yes", "quantity": "log-odds", "split": "test", "rows": 200,
+        "words": [{"word": w, "column": "Review Text", "mean": v, "count": 20 + 13 * k} for k, (w, v) in enumerate(WEIGHTS.items())]
     }  # fmt: skip
 
 
@@ -196,17 +194,15 @@ def regression() -> Report:
             units=(Unit("MedInc", "number", f"MedInc = {k}"), Unit("Ocean", "category", "Ocean = near")), values=(20000.0 * k, float("nan")),
             inputs={"MedInc": float(k), "Ocean": "near"}, kinds={"MedInc": "number", "Ocean": "category"}, row=f"block-{k}",
             method="occlusion", target="price", quantity="value", prediction=200000.0 + 20000 * k, probability=None, output=200000.0 + 20000 * k,
-            baseline_output=200000.0, baseline="medians",
+            baseline_output=200000.0, baseline="medians", truth=(200500.0, 500000.0, 240001.0, None)[k],
         )
         for k in range(4)
     ]  # fmt: skip
-    truth = {"block-0": 200500.0, "block-1": 500000.0, "block-2": 240001.0}
     info = {
         "task": "regression",
         "target": "price",
         "dataset": "california",
         "rows": {"train": 100, "test": 20},
-        "truth": truth,
         "classes": None,
     }
     odd = Finding("slices", "Any gaps?", "No.", "pass", float("nan"), "RMSE", (float("nan"), 1.0), tables={"slices": [], "odd": [{"a": float("inf"), "b": None}]})  # fmt: skip

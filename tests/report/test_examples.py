@@ -20,7 +20,7 @@ def test_statuses(arguments, groups):
 
 def test_marks_are_tied_to_their_units():
     explanation = sample.explanation(0)
-    view = examples([explanation], sample.run())[0]
+    view = examples([explanation])[0]
     review = next(f for f in view.fields if f.column == "Review Text")
     assert review.html.count("<mark") == len(review.marked)
     labels = [explanation.units[k].label for k in review.marked]
@@ -32,7 +32,7 @@ def test_marks_are_tied_to_their_units():
 
 
 def test_sentences_name_units_and_truth_stands_apart():
-    view = examples([sample.explanation(0)], sample.run())[0]
+    view = examples([sample.explanation(0)])[0]
     units = sample.explanation(0).units
     named = {units[k].label for _, ks in view.sentences for k in ks}
     assert {"love", "flattering"} <= named
@@ -43,14 +43,14 @@ def test_sentences_name_units_and_truth_stands_apart():
 
 
 def test_an_unmeasured_explanation_says_so():
-    view = examples([sample.explanation(8)], sample.run())[0]
+    view = examples([sample.explanation(8)])[0]
     assert view.verdict == "not measured"
     assert view.faithfulness == ("Whether this explanation is true was not measured.",)
 
 
 def test_long_texts_and_many_rows_are_cut_and_counted():
     report = sample.large()
-    views = examples(report.explanations, report.run)
+    views = examples(report.explanations)
     assert len(views) == MAX_EXAMPLES
     review = views[0].fields[1]
     assert len(review.text) == MAX_CHARACTERS
@@ -59,7 +59,7 @@ def test_long_texts_and_many_rows_are_cut_and_counted():
 
 def test_units_without_a_value_stay_without():
     report = sample.regression()
-    views = examples(report.explanations, report.run, 48321.5)
+    views = examples(report.explanations, 48321.5)
     assert [v.statuses for v in views] == [("close",), ("off",), ("close",), ("unknown",)]
     chip = views[2].chips[1]
     assert (chip.column, chip.label, chip.value, chip.width) == ("Ocean", "near", "not measured", 0)
@@ -67,6 +67,6 @@ def test_units_without_a_value_stay_without():
 
 def test_the_units_table_is_complete():
     explanation = sample.explanation(0)
-    rows = examples([explanation], sample.run())[0].units.rows
+    rows = examples([explanation])[0].units.rows
     assert rows[0][0] == "love"
     assert rows[-1][0] == f"{len(explanation.units) - 25} other parts together"

@@ -1,7 +1,8 @@
 """What a report says, section by section, before it becomes a page or a Markdown file."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Content:
 def content(report: "Report") -> Content:
     """Gather what a report says."""
     error = ((report.metrics.get("test") or {}).get("rmse") or {}).get("value")
-    shown = tuple(examples(report.explanations, report.run, error))
+    shown = tuple(examples(report.explanations, error))
     views = [_finding(f, k) for k, f in enumerate(report.findings, start=1)]
     lifted = [f for v in views for f in v.figures if f.kind in LIFTED]
     order = list(VERDICT_TITLES)
@@ -162,16 +163,12 @@ def _score(score: Any) -> str:
 
 def _filters(shown: Sequence[Example]) -> tuple[tuple[str, str, int], ...]:
     counts = Counter(status for example in shown for status in example.statuses)
-    return tuple((key, title, counts[key]) for key, title in STATUSES.items() if counts[key])
+    return tuple((key, title, counts[key]) for key, title in STATUSES.items() if 0 < counts[key] < len(shown))
 
 
 def _importance(report: "Report") -> list[Figure]:
-    held = report.importance
-    where = (
-        f" over {plural(held['rows'], held.get('split', 'test') + ' row')}"
-        if is_number(held.get("rows"))
-        else ""
-    )
+    held, explained = report.importance, report.explanations
+    where = f" over {plural(len(explained), 'explained row')}" if explained else ""
     figures = []
     columns = [c for c in held.get("columns") or [] if is_number(c.get("share"))]
     if columns:
@@ -180,8 +177,9 @@ def _importance(report: "Report") -> list[Figure]:
         )
         figures.append(share_chart("By column", description, sorted(columns, key=lambda c: -c["share"])))
     words = sorted((w for w in held.get("words") or [] if is_number(w.get("mean"))), key=lambda w: -w["mean"])
-    toward = held.get("target") or "the prediction"
-    quantity = f" ({held['quantity']})" if held.get("quantity") else ""
+    targets = {e.target for e in explained}
+    toward = f"“{targets.pop()}”" if len(targets) == 1 else "the predicted answer"
+    quantity = f" ({explained[0].quantity})" if explained else ""
     groups = {
         "for": [w for w in words if w["mean"] >= 0],
         "against": [w for w in reversed(words) if w["mean"] < 0],
@@ -264,7 +262,17 @@ def _provenance(run: dict[str, Any]) -> list[Table]:
         if run.get(key):
             records = [{name: k, held: str(v)} for k, v in run[key].items()]
             tables.append(table(caption, records))
-    return tables
+    settings = [{"setting": name, "value": value} for name, value in _flat(run.get("config") or {})]
+    return [*tables, table("Settings", settings)] if settings else tables
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested settings as dotted names with their values."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value)
 
 
 def _not_measured(report: "Report") -> list[tuple[str, str]]:
@@ -286,7 +294,7 @@ def _not_measured(report: "Report") -> list[tuple[str, str]]:
         items.append(
             (
                 "Faithfulness",
-                f"{plural(unchecked, 'explanation')} were shown without a measurement of whether they are true.",
+                f"{plural(unchecked, 'explanation')} on this page without a measurement of whether it is true.",
             )
         )
     items.append(

@@ -80,23 +80,20 @@ class Example:
     units: Table
 
 
-def examples(
-    explanations: Sequence["Explanation"], run: dict[str, Any], error: float | None = None
-) -> list[Example]:
+def examples(explanations: Sequence["Explanation"], error: float | None = None) -> list[Example]:
     """Return views of the first sixty explanations.
 
     Args:
         explanations: explained rows.
-        run: the report's run; ``truth`` maps the name of a row to its true answer.
         error: typical error of a regression (its RMSE), which splits close from off.
     """
     shown = explanations[:MAX_EXAMPLES]
-    return [view(explanation, k, run, error) for k, explanation in enumerate(shown, start=1)]
+    return [view(explanation, k, error) for k, explanation in enumerate(shown, start=1)]
 
 
-def view(explanation: "Explanation", position: int, run: dict[str, Any], error: float | None) -> Example:
+def view(explanation: "Explanation", position: int, error: float | None) -> Example:
     """Return the view of one explanation."""
-    truth = (run.get("truth") or {}).get(str(explanation.row))
+    truth = to_plain(explanation.truth)
     sentences, truth_line = _sentences(explanation)
     return Example(
         number=position,

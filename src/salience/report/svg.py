@@ -224,22 +224,25 @@ def confusion(
     few = len(classes) <= 8
     left, cell_height = 26.0, (64 if len(classes) < 4 else 48) if few else 18
     width = (99 - left) / max(len(classes), 1)
-    parts = [text("true ↓   predicted →", "1%", 16, class_="muted small")]
+    parts = [text("true ↓   predicted →", 0, 16, class_="muted small")]
     for i, true in enumerate(classes):
         total = sum(counts.get((true, other), 0) for other in classes)
         y = 26 + i * cell_height
-        label = shorten(true, 16 if few else 14)
-        parts.append(
-            text(label, f"{left - 1:g}%", y + cell_height / 2 + 4, text_anchor="end", class_="label")
-        )
+        parts.append(_clipped(true, 0, left - 1, y, cell_height, "start"))
         if few:
-            middle = f"{left + width * (i + 0.5):.2f}%"
-            parts.append(text(shorten(true, 14), middle, 16, text_anchor="middle", class_="label"))
+            parts.append(_clipped(true, left + width * i, width, 0, 24, "middle"))
         for j, predicted in zip(count(), classes, strict=False):
             rows = counts.get((true, predicted), 0)
             box = (left + width * j, y, width, cell_height)
             parts.append(_confusion_cell(true, predicted, rows, total, box, few))
     return chart(title, description, 34 + cell_height * len(classes), *parts, kind="matrix")
+
+
+def _clipped(label: str, x: float, width: float, y: float, height: float, anchor: str) -> str:
+    """Return a label that is cut where its box ends."""
+    place = {"start": 0, "middle": "50%"}[anchor]
+    inner = text(shorten(label, 40), place, height / 2 + 4, text_anchor=anchor, class_="label")
+    return tag("svg", inner, x=f"{x:.2f}%", y=y, width=f"{width:.2f}%", height=height)
 
 
 def _confusion_cell(

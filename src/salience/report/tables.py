@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from salience.explain import markup
 from salience.report import svg
 from salience.report.numbers import between, cell, is_number, number, percent, plural
 
-MAX_ROWS = 200
+MAX_ROWS, GAPS_SHOWN = 200, 20
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,24 @@ def _confusion(title: str, records: Sequence[dict[str, Any]], unit: str) -> Figu
 
 
 def _gaps(title: str, records: Sequence[dict[str, Any]], unit: str) -> Figure:
-    worst = sorted(records, key=lambda r: r["difference"] if is_number(r["difference"]) else 0.0)[:20]
+    side, bad = ("above", "low") if "error" in unit.lower() else ("below", "high")
+    sign = 1 if bad == "low" else -1
     rows = [
         svg.Row(
             str(r["slice"]),
             r["difference"],
             (r["low"], r["high"]),
             plural(int(r["rows"]), "row") if is_number(r.get("rows")) else "",
-            "warn" if is_number(r["high"]) and r["high"] < 0 else "accent",
+            "warn" if is_number(r[bad]) and sign * r[bad] > 0 else "accent",
         )
-        for r in worst
+        for r in records[:GAPS_SHOWN]
     ]
     description = (
-        "Difference of each slice from the other rows, with its 95 % interval. "
-        "A slice whose interval lies wholly below zero is worse than the rest."
+        f"Difference of each slice from the other rows{f' ({unit})' if unit else ''}, with its 95 % interval. "
+        f"A slice whose interval lies wholly {side} zero is worse than the rest."
     )
     drawing = svg.row_chart(
-        title, description, rows, bars=False, reference=0.0, reference_label="as the rest"
+        title, description, rows, bars=False, reference=0.0, reference_label="as the rest", show=markup.signed
     )
     return Figure(title, description, drawing, table(title, records), "gaps")
 
@@ -179,9 +181,10 @@ def share_chart(title: str, description: str, records: Sequence[dict[str, Any]])
 
 def word_chart(title: str, description: str, records: Sequence[dict[str, Any]]) -> Figure:
     """Return bars of the words' mean contributions, left of zero where they speak against."""
+    several = len({r.get("column") for r in records}) > 1
     rows = [
         svg.Row(
-            str(r["word"]),
+            f"{r['word']} ({r['column']})" if several else str(r["word"]),
             r["mean"],
             r.get("interval"),
             f"{r['count']:,}×" if is_number(r.get("count")) else "",
@@ -189,6 +192,5 @@ def word_chart(title: str, description: str, records: Sequence[dict[str, Any]]) 
         )
         for r in records
     ]
-    return Figure(
-        title, description, svg.row_chart(title, description, rows, bars=True), table(title, records)
-    )
+    drawing = svg.row_chart(title, description, rows, bars=True, show=markup.signed)
+    return Figure(title, description, drawing, table(title, records))

@@ -63,11 +63,12 @@ def save(path: Path, groups: Groups, progress: Progress, fingerprint: str) -> No
         for group, state in groups.items()
         for name, tensor in state.items()
     }
+    position = dumps(vars(progress), indent=None)
     header = {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "progress": dumps(vars(progress), indent=None),
-        "digest": tensor_digest(tensors),
+        "progress": position,
+        "digest": tensor_digest(tensors, position),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -95,7 +96,7 @@ def load(path: Path, fingerprint: str) -> tuple[Groups, Progress] | None:
         progress = Progress(**json.loads(header["progress"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    if header.get("digest") != tensor_digest(tensors):
+    if header.get("digest") != tensor_digest(tensors, header["progress"]):
         return None
     groups: Groups = {}
     for key, tensor in tensors.items():
@@ -104,9 +105,9 @@ def load(path: Path, fingerprint: str) -> tuple[Groups, Progress] | None:
     return groups, progress
 
 
-def tensor_digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes of tensors."""
-    digest = hashlib.sha256()
+def tensor_digest(tensors: dict[str, Tensor], text: str) -> str:
+    """Return the SHA-256 of a text and of the names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

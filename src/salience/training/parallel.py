@@ -48,13 +48,22 @@ def accelerator(mixed_precision: str) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()  # shared by the process, and else fixed by the first training
     try:
-        return Accelerator(mixed_precision=mixed_precision)
+        helper = Accelerator(mixed_precision=mixed_precision)
     except ValueError as error:
-        raise UnsupportedError(
-            f"Mixed precision {mixed_precision!r} is not available",
-            str(error),
-            "Use training.mixed_precision=no, or bf16 where the processor has it.",
-        ) from None
+        raise _unavailable(mixed_precision, str(error)) from None
+    if mixed_precision == "fp16" and helper.scaler is None:
+        raise _unavailable(
+            "fp16", f"On {helper.device.type} there is no loss scaling, so gradients would vanish."
+        )
+    return helper
+
+
+def _unavailable(mixed_precision: str, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"Mixed precision {mixed_precision!r} is not available",
+        why,
+        "Use training.mixed_precision=no, or bf16 where the processor has it.",
+    )
 
 
 def objective(model: nn.Module, sharding: str, helper: Accelerator) -> Objective:

@@ -1,9 +1,18 @@
 """The pieces of the DiSAN benchmark at a tiny size; the measurement itself runs with `salience bench disan`."""
 
 import pytest
+import torch
 
 from salience.benchmarks import disan
 from salience.core import registry
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_card_names_a_function_that_runs():
@@ -53,8 +62,6 @@ def test_growth_is_the_exponent():
 
 
 def test_memory_is_what_a_step_adds(capsys, monkeypatch):
-    import torch
-
     held = []
     monkeypatch.setattr(
         disan, "_attention_step", lambda op, batch, *_: lambda: held.append(torch.ones(batch * 2**20))

@@ -17,6 +17,14 @@ ENCODERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=ENCODERS)
 def build(request):
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ import pandas as pd
 from salience.data.images import is_image_object, is_image_path, looks_encoded
 from salience.data.kinds import not_numbers, to_numbers
 from salience.data.places import brief
-from salience.data.times import is_date_text, to_times
+from salience.data.times import is_date_text, to_times, without_zone
 
 SPLIT_NAMES = {
     "train": "train",
@@ -53,7 +53,7 @@ class Facts:
     """
 
     def __init__(self, series: pd.Series, source: str = "") -> None:
-        self.series, self.source = series, source
+        self.series, self.source = without_zone(series), source
         self.name, self.rows = str(series.name), len(series)
 
     @cached_property

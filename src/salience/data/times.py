@@ -33,3 +33,10 @@ def to_times(series: pd.Series) -> pd.Series:
 def _first_number(text: str) -> int:
     match = re.match(r"\d{1,4}", text)
     return int(match.group()) if match else 0
+
+
+def without_zone(series: pd.Series) -> pd.Series:
+    """Return times of a zone as plain times in UTC; other columns as they are."""
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return series.dt.tz_convert("UTC").dt.tz_localize(None)
+    return series

@@ -13,6 +13,8 @@ from salience.data.kinds import SURROGATES
 from salience.data.places import brief, sentence
 from salience.data.profile import SPLIT_NAMES
 from salience.data.readers.options import Parsed
+from salience.data.readers.parquet import to_frame
+from salience.data.times import without_zone
 
 CARD = {
     "key": "frame",
@@ -65,7 +67,7 @@ def _from_arrow(source: Any, name: str) -> pd.DataFrame:
     import pyarrow as pa
 
     try:
-        return pa.table(source).to_pandas()
+        return to_frame(pa.table(source))
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(
             "The Arrow data cannot be read", f"{name}: {error}.", "Give a table of columns.", code="SAL-D014"
@@ -107,7 +109,7 @@ def _column(values: Any) -> Any:
         return values
     if isinstance(values, pd.Series | pd.Index):
         return values.array
-    found = list(values)
+    found = [SURROGATES.sub("\ufffd", value) if isinstance(value, str) else value for value in values]
     plain = all(isinstance(v, bool | int | float | np.generic) or v is None for v in found)
     return pd.Series(found, dtype=None if plain else object).infer_objects()
 
@@ -208,7 +210,7 @@ def _plain(series: pd.Series) -> pd.Series:
     if isinstance(series.dtype, pd.SparseDtype):
         return series.sparse.to_dense()
     if series.dtype != object:
-        return series
+        return without_zone(series)
     first = next((value for value in series if value is not None), None)
     if isinstance(first, Decimal):
         return series.map(lambda value: float(value) if isinstance(value, Decimal) else value)

@@ -1,5 +1,7 @@
 """Read Parquet files."""
 
+from typing import Any
+
 import pandas as pd
 
 from salience.core.errors import DataError
@@ -38,9 +40,10 @@ def read(data: bytes, name: str, options: Options) -> Parsed:
     return Parsed(frame)
 
 
-def to_frame(table: object) -> pd.DataFrame:
-    """Return an Arrow table as a data frame; what pandas wrote beside it does not change the index."""
-    return table.to_pandas(ignore_metadata=True)  # type: ignore[attr-defined]
+def to_frame(table: Any) -> pd.DataFrame:
+    """Return an Arrow table, once it is whole, as a data frame; notes of pandas beside it do not change the index."""
+    table.validate(full=True)
+    return table.to_pandas(ignore_metadata=True)
 
 
 def damaged(form: str, name: str, error: Exception) -> DataError:

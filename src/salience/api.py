@@ -148,7 +148,9 @@ class Predictor:
             return _without_nan(metrics.scores(self.schema.task, held_target, predicted))
 
         limit = config.time_limit * 60 if config.time_limit else None
-        trainer = Trainer(model, training_for(config.training, len(rows)), seed=config.seed, folder=folder, time_limit=limit)
+        trainer = Trainer(
+            model, training_for(config, len(rows)), seed=config.seed, folder=folder, time_limit=limit
+        )
         self.history = trainer.fit(
             model.prepare(rows), target, evaluate, score, metrics.HIGHER_IS_BETTER[score]
         )

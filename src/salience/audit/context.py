@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from salience.audit.baselines import TRIVIAL, Baseline, constant_predictions
+from salience.audit.resample import auroc_gain
 from salience.core.errors import UnsupportedError
 from salience.core.metrics import HIGHER_IS_BETTER, MAIN, METRICS
 from salience.core.stats import bootstrap, generator
@@ -157,8 +158,10 @@ class AuditContext:
         def gain(y: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
             return self.gain(self.score(y, p), self.score(y, q))
 
-        interval = bootstrap(gain, truth, ours, theirs, replicates=self.replicates, seed=self.seed)
-        return gain(truth, ours, theirs), interval
+        draws = {"replicates": self.replicates, "seed": self.seed}
+        if self.metric == "auroc":
+            return gain(truth, ours, theirs), auroc_gain(truth, ours, theirs, **draws)
+        return gain(truth, ours, theirs), bootstrap(gain, truth, ours, theirs, **draws)
 
     @property
     def reference(self) -> str:

@@ -169,7 +169,9 @@ class DenseFeatures:
             parts.append(getattr(self._codes, step)(categories(frame, columns["category"])))
         if columns["number"]:
             numbers = frame[columns["number"]].to_numpy(dtype=float)
-            parts.append(np.where(np.isfinite(numbers), numbers, np.nan))
+            if step == "fit_transform":  # the trees cannot bin a column without values
+                self._filled = np.isfinite(numbers).sum(axis=0) >= min(20, max(len(numbers) // 4, 1))
+            parts.append(np.where(self._filled, np.where(np.isfinite(numbers), numbers, np.nan), 0.0))
         parts += [getattr(features, step)(frame[name]) for name, features in self._text.items()]
         parts += [pixel_matrix(frame[name]) for name in columns["image"]]
         return np.hstack(parts)

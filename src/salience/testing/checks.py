@@ -115,8 +115,8 @@ def _toys(card: Card) -> list[str]:
 
 
 @lru_cache(maxsize=4)
-def _findings(run: Run, toy: str) -> tuple[Finding, ...]:
-    return tuple(run(fresh_context(toy)))
+def _findings(run: Run, toy: str) -> list[Finding]:
+    return run(fresh_context(toy))
 
 
 def _measured(card: Card, run: Run) -> list[Finding]:
@@ -126,7 +126,7 @@ def _measured(card: Card, run: Run) -> list[Finding]:
 def check_answers_with_findings(card: Card, run: Run) -> None:
     """Require at least one finding for every task of the card, with its key, a question and an answer."""
     for toy in _toys(card):
-        findings = run(fresh_context(toy))
+        findings = _findings(run, toy)
         assert isinstance(findings, list) and findings, f"no finding on the {toy} toy"
         for finding in findings:
             assert isinstance(finding, Finding), f"{type(finding).__name__} is no Finding"

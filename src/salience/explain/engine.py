@@ -49,18 +49,21 @@ def explain(
     """
     card = registry.card("explainer", method)
     explainer = registry.load("explainer", method)()
-    result: list[Explanation] = []
+    result: dict[int, Explanation] = {}
+    order = np.argsort([len(model.units(row)) for row in records(model, frame)], kind="stable")
     with Stage("explain", len(frame)) as stage:
-        for start in range(0, len(frame), GROUP):
-            group = frame.iloc[start : start + GROUP]
+        for start in range(0, len(frame), GROUP):  # rows of like length together waste little on padding
+            positions = order[start : start + GROUP]
+            group = frame.iloc[positions]
             outputs = np.asarray(model.outputs(group), dtype=np.float64)
             targets = resolve(model.schema, target, outputs)
             found = explainer.attribute(model, group, targets, seed=seed, memory_mb=memory_mb)
             dressed = _dress(model, group, outputs, targets, found, card, seed)
-            result += _measured(model, dressed, seed, memory_mb) if faithfulness else dressed
-            for _ in dressed:
+            done = _measured(model, dressed, seed, memory_mb) if faithfulness else dressed
+            result |= dict(zip(positions.tolist(), done, strict=True))
+            for _ in done:
                 stage.step(method)
-    return result
+    return [result[position] for position in range(len(frame))]
 
 
 def _measured(

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from salience.core.errors import ConfigError
+from salience.core.progress import listening
+from salience.explain.engine import GROUP, explain
+from salience.explain.importance import column_shares, importance
+from salience.explain.model import BlackBox, WhiteBox
+from salience.testing.toy import LinearToy, toy_frame
+
+torch.set_num_threads(1)
+
+
+def test_toys_serve_the_protocols():
+    assert isinstance(LinearToy(), BlackBox)
+    assert isinstance(LinearToy(), WhiteBox)
+
+
+class Listener:
+    def __init__(self):
+        self.seen = []
+
+    def start(self, stage, total):
+        self.seen.append((stage, total))
+        return stage
+
+    def advance(self, handle, note):
+        self.seen.append(note)
+
+    def finish(self, handle):
+        self.seen.append("end")
+
+
+def test_explanations_come_in_the_order_of_the_frame_with_progress():
+    model, frame = LinearToy(), toy_frame(GROUP + 5, 51)
+    frame.index = [f"r{i}" for i in range(len(frame))]
+    listener = Listener()
+    with listening(listener):
+        found = explain(model, frame, faithfulness=False)
+    assert [e.row for e in found] == list(frame.index)
+    assert [e.inputs["review"] for e in found] == frame["review"].tolist()
+    assert listener.seen[0] == ("explain", len(frame))
+    assert listener.seen[-1] == "end"
+    assert len(listener.seen) == len(frame) + 2
+
+
+def test_fields_are_filled():
+    model, frame = LinearToy("multiclass"), toy_frame(3, 52, "multiclass")
+    probabilities = model.predict_proba(model.outputs(frame))
+    for explanation, p in zip(explain(model, frame), probabilities, strict=True):
+        assert explanation.prediction == model.schema.classes[p.argmax()] == explanation.target
+        assert explanation.probability == pytest.approx(p.max())
+        assert explanation.output == pytest.approx(np.log(p.max() / (1 - p.max())))
+        assert explanation.forwards > 0
+        assert explanation.seconds > 0
+        assert explanation.faithfulness is not None
+        assert explanation.baseline == "unknown words, training medians, missing categories"
+
+
+def test_a_contrast_is_explained():
+    model, frame = LinearToy("multiclass"), toy_frame(2, 53, "multiclass")
+    found = explain(model, frame, target=("good", "bad"))[0]
+    assert found.target == "good rather than bad"
+    parts = model.contributions(found.inputs)
+    np.testing.assert_allclose(found.values, parts[:, 2] - parts[:, 0], atol=1e-9)
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'occlusion'"):
+        explain(LinearToy(), toy_frame(1), method="oclusion")
+
+
+def test_no_rows():
+    assert explain(LinearToy(), toy_frame(2).iloc[:0]) == []
+
+
+def test_the_model_is_left_as_it_was():
+    model = LinearToy().train()
+    explain(model, toy_frame(2, 54))
+    assert model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_importance_by_column_and_word():
+    model, frame = LinearToy(), toy_frame(80, 55)
+    found = explain(model, frame, target="yes", faithfulness=False)
+    result = importance(found, min_count=5)
+    shares = {line["column"]: line["share"] for line in result["columns"]}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert max(shares, key=shares.get) == "review"
+    assert all(line["interval"][0] <= line["share"] <= line["interval"][1] for line in result["columns"])
+    words = {(line["word"], line["column"]): line for line in result["words"]}
+    assert words["great", "review"]["mean"] == pytest.approx(2.0)
+    assert words["awful", "review"]["mean"] == pytest.approx(-2.0)
+    assert (",", "review") not in words
+    counted = frame["review"].str.split().explode().eq("great").sum()
+    assert words["great", "review"]["count"] == counted
+    assert all(line["count"] >= 5 for line in result["words"])
+
+
+def test_importance_of_nothing():
+    assert importance([]) == {"columns": [], "words": []}
+    zero = explain(LinearToy(variant="zero"), toy_frame(3, 56), faithfulness=False)
+    assert importance(zero)["columns"] == []
+
+
+def test_column_shares_ignore_what_has_no_value():
+    found = explain(LinearToy(), toy_frame(1, 57), faithfulness=False)[0]
+    values = [float("nan") if u.kind == "text" else 1.0 for u in found.units]
+    names, shares = column_shares([replace(found, values=tuple(values))])
+    assert dict(zip(names, shares[0], strict=True)) == pytest.approx(
+        {"title": 0, "review": 0, "age": 1 / 3, "price": 1 / 3, "department": 1 / 3}
+    )

@@ -19,6 +19,7 @@ from salience.core import metrics
 from salience.core.errors import ConfigError, IntegrityError, NotFittedError
 from salience.core.finding import Finding
 from salience.core.io import atomic_write_text, read_json, sha256, write_json
+from salience.core.processes import is_main_process
 from salience.core.registry import card
 from salience.data import readers, splits
 from salience.data.schema import Schema, infer
@@ -329,10 +330,12 @@ class Predictor:
     def save(self, folder: Path | str) -> Path:
         """Write the model to a folder: JSON, YAML and safetensors, nothing pickled.
 
-        ``run.json`` is written last; a folder without it is not complete and is not loaded.
+        ``run.json`` is written last; a folder without it is not complete and is not loaded. Where ``torchrun``
+        started several processes, only the first one writes.
         """
-        folder = self.write(folder)
-        return finish_run(folder, {"source": self.source})
+        if not is_main_process():
+            return Path(folder)
+        return finish_run(self.write(folder), {"source": self.source})
 
     def write(self, folder: Path | str) -> Path:
         """Write the model's files, without the mark that they are complete."""

@@ -20,10 +20,12 @@ from salience.audit.context import AuditContext
 from salience.core import metrics
 from salience.core.finding import Finding
 from salience.core.io import write_json, write_json_lines
+from salience.core.processes import is_main_process
 from salience.core.progress import Stage, tell
 from salience.data import readers, splits
 from salience.explain.explanation import Explanation
 from salience.settings import config_to_dict
+from salience.training.loop import CHECKPOINT
 
 logger = logging.getLogger("salience")
 
@@ -69,7 +71,8 @@ def run(
         resume: go on from the checkpoint of an interrupted run with the same options and data.
 
     Returns:
-        The folder, the report, and what is in them.
+        The folder, the report, and what is in them. Under ``torchrun`` all processes train, the first one does the
+        rest, and the others return without metrics and findings.
     """
     started = time.perf_counter()
     predictor = Predictor(
@@ -86,12 +89,20 @@ def run(
         table = readers.read(source, target=predictor.config.target)
         schema = predictor.infer(table)
     folder = Path(out) if out else Path("runs") / table.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)
-    if not resume:
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    job = _Run(predictor, table, schema, folder, started)
+    if not is_main_process():
+        return job.help()
+    _clear(folder, checkpoint=not resume)
     with _log_file(folder / "log.txt"):
-        return _Run(predictor, table, schema, folder, started).go()
+        return job.go()
+
+
+def _clear(folder: Path, *, checkpoint: bool) -> None:
+    """Remove the mark of completeness, and what a killed run left half written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = [folder / "run.json", *folder.glob(".*.tmp"), *folder.glob("model/.*.tmp")]
+    for path in [*stale, folder / CHECKPOINT] if checkpoint else stale:
+        path.unlink(missing_ok=True)
 
 
 class _Run:
@@ -119,13 +130,21 @@ class _Run:
             column=split.column,
         )
 
+    def help(self) -> RunResult:
+        """Take part in the training that another process leads."""
+        self._train()
+        return RunResult(self.folder, self.folder / "report.html", {}, ())
+
+    def _train(self) -> None:
+        self.predictor.fit_split(
+            self.schema, self._rows("train"), self._rows("validation"), folder=self.folder
+        )
+
     def go(self) -> RunResult:
         """Work through the stages."""
         self._start()
         with self._stage("train"):
-            self.predictor.fit_split(
-                self.schema, self._rows("train"), self._rows("validation"), folder=self.folder
-            )
+            self._train()
         with self._stage("evaluate"):
             baselines = self._baselines()
             scores = self._scores(baselines)
@@ -184,7 +203,10 @@ class _Run:
             "task": schema.task,
             "test": {**test, "baselines": others},
             "validation": validation,
-            "history": list(self.predictor.history.epochs),
+            "history": [
+                {name: value for name, value in epoch.items() if name != "seconds"}
+                for epoch in self.predictor.history.epochs
+            ],
         }
         write_json(self.folder / "metrics.json", scores)
         return scores
@@ -232,10 +254,10 @@ class _Run:
         )  # fmt: skip
         path = report.save(self.folder / "report.html")
         report.save(self.folder / "report.md")
-        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
         total = round(time.perf_counter() - self.started, 1)
         logger.info("complete: %s s", total)
         finish_run(self.folder, {"source": self.table.name, "data": self.table.sha256, "seconds": total})
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)  # only now: until then a killed run needs it
         return RunResult(self.folder, path, scores, tuple(findings))
 
 

@@ -101,7 +101,7 @@ def training_for(config: Config, rows: int) -> TrainingConfig:
     updates, as many epochs are run as reach that number, and training waits at least five of them for a better score.
     """
     training = config.training
-    steps = max(1, -(-rows // (training.batch_size * training.accumulate)))
+    steps = max(1, -(-rows // training.batch_size))
     epochs = max(training.epochs, -(-config.min_updates // steps)) if training.epochs else 0
     if epochs == training.epochs:
         return training

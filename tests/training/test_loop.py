@@ -60,6 +60,12 @@ def test_all_epochs_and_a_tie_keeps_the_first():
     assert torch.equal(model.state_dict()["head.layers.0.bias"], seen[0]["head.layers.0.bias"])
 
 
+def test_no_epochs_keep_the_first_weights_and_score_them():
+    model, history = train(epochs=0)
+    assert same_state(model, SmallModel())
+    assert (len(history.epochs), history.best_epoch) == (1, 0)
+
+
 def test_undefined_scores_never_win():
     evaluate, _ = scripted([math.nan, 2.0, math.nan])
     assert train(evaluate=evaluate, epochs=3)[1].best_epoch == 1
@@ -214,7 +220,7 @@ def test_precision_that_the_device_lacks_says_so(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"epochs": 0}, "training.epochs is out of range. Got 0"),
+        ({"epochs": -1}, "training.epochs is out of range. Got -1"),
         ({"warmup": 1.5}, "training.warmup is out of range"),
         ({"learning_rate": math.nan}, "training.learning_rate"),
         ({"mixed_precision": "bf61"}, "Did you mean 'bf16'"),

@@ -27,7 +27,7 @@ from salience.training.schedule import decay_groups, rate_at
 Evaluate = Callable[[nn.Module], dict[str, float]]
 CHECKPOINT = "checkpoint.safetensors"
 RANGES = {
-    "epochs": (1, math.inf), "batch_size": (1, math.inf), "learning_rate": (0.0, math.inf), "clip": (0.0, math.inf),
+    "epochs": (0, math.inf), "batch_size": (1, math.inf), "learning_rate": (0.0, math.inf), "clip": (0.0, math.inf),
     "weight_decay": (0.0, math.inf), "warmup": (0.0, 1.0), "average": (0.0, 1.0), "patience": (1, math.inf),
     "accumulate": (1, math.inf), "checkpoint_seconds": (0.0, math.inf),
 }  # fmt: skip
@@ -39,7 +39,7 @@ class TrainingConfig:
     """Say how to train.
 
     Attributes:
-        epochs: highest number of passes over the training rows.
+        epochs: highest number of passes over the training rows; 0 leaves the weights as they are.
         batch_size: rows of an optimiser step, over all processes.
         learning_rate: peak rate of AdamW.
         weight_decay: decoupled decay of weight matrices; biases, norms and embeddings are not decayed.
@@ -176,7 +176,7 @@ class Trainer:
             for _ in range(self.progress.epoch * steps + self.progress.step):
                 stage.step("resumed")
             while not self.progress.stopped:
-                broken = self._run_epoch(stage)
+                broken = self._run_epoch(stage) if self.config.epochs else ""
                 if broken and self.progress.best_epoch >= 0:
                     self.progress.stopped = broken
                     self._save()  # with the mark that training ended, so that it is not done again

@@ -8,6 +8,7 @@ import typer
 
 from salience.cli.answer import Answer
 from salience.cli.options import Config, Drop, Kind, Preset, Seed, Set, Source, Target, TimeLimit, parse_kinds
+from salience.core.processes import is_main_process
 
 EXAMPLES = (
     "salience run clothing-reviews --drop Rating",
@@ -52,6 +53,8 @@ def command(
         overrides=list(assignments or ()),
         resume=resume,
     )
+    if not is_main_process():
+        raise typer.Exit
     return Answer(_data(result), _view(result))
 
 

@@ -55,7 +55,7 @@ def test_small_tiles_that_cut_rows_and_features_give_the_same(direction, monkeyp
     tensors, mask = inputs(5, 33, 7)
     expected = outputs_and_gradients(naive.token2token, tensors, mask, direction)
     for size in (1, 40, 33 * 7, 500):
-        monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", size)
+        monkeypatch.setitem(fast.TILE_NUMBERS, "cpu", size)
         got = outputs_and_gradients(fast.token2token, tensors, mask, direction)
         for a, b in zip(got, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -177,7 +177,7 @@ def test_batch_of_one_equals_the_row_in_a_batch():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_runs_are_bit_equal_on_one_and_on_several_threads(threads, monkeypatch):
-    monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", 300)  # many tiles
+    monkeypatch.setitem(fast.TILE_NUMBERS, "cpu", 300)  # many tiles
     tensors, mask = inputs(9, 40, 6, dtype=torch.float32)
     first = outputs_and_gradients(fast.token2token, tensors, mask, "diagonal")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
@@ -191,7 +191,7 @@ def test_runs_are_bit_equal_on_one_and_on_several_threads(threads, monkeypatch):
 
 def test_an_error_in_a_worker_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setitem(fast.BLOCK_NUMBERS, "cpu", 50)
+    monkeypatch.setitem(fast.TILE_NUMBERS, "cpu", 50)
 
     def broken(*_):
         raise MemoryError("planned")

@@ -2,20 +2,19 @@
 
 The numbers are those of ``naive.py``; four observations make them cheap.
 
-1. Every logit lies in [-c, c], so the softmax needs no running maximum: numerator and denominator simply add
-   up.
+1. Every logit lies in [-c, c], so the softmax needs no running maximum: numerators and denominators just add up.
 2. The pairs (query j, key j - k) of one offset k are two shifted slices of the same arrays. Walking over the
    offsets visits exactly the legal half of the grid: no direction mask, no wasted pairs, contiguous memory.
    The backward direction is the forward one on reversed tokens; the diagonal is the sum of both.
-3. Put the real tokens of every row first and no key mask is left either.
-4. With a = exp(2 dependent / c), e = exp(-2 head / c), the softmax weight, divided by the constant exp(c), is
+3. With the real tokens of every row first, no key mask is left either.
+4. With a = exp(2 dependent / c) and e = exp(-2 head / c), the softmax weight over the constant exp(c) is
 
        exp(c tanh((dependent + head) / c) - c) = exp(r),   r = -2 c e / (a + e)
 
-   One exponential and one division a pair. r lies in [-2c, 0]; the slope of the logit is -(2/c) (r + r^2 /
-   2c).
+   One exponential and one division a pair. r lies in [-2c, 0]; a logit's slope is -(2/c) (r + r^2 / 2c).
 
-Work goes in tiles of (token, row and feature) numbers small enough to stay in the processor's cache.
+Work goes in tiles of (token, row and feature) numbers, small enough for the processor's cache, rows of like length
+together. The backward pass computes the weights again.
 """
 
 from __future__ import annotations
@@ -34,12 +33,10 @@ from torch.autograd.function import once_differentiable
 from salience.core.errors import ConfigError
 from salience.ops.token2token.naive import check_arguments
 
-# torch runs an operation on fewer than 32,768 numbers in the calling thread. Operations are kept below that,
-# and the cores share the work by tiles instead: no synchronisation inside a tile, so a busy machine costs
-# little.
-BLOCK_NUMBERS = {"cpu": 32 * 1024 - 1}
-ACCELERATOR_NUMBERS = 2**24
-TILE_BLOCKS = 4  # blocks of queries in a tile at most: a tile should stay in the level-3 cache
+# Numbers in one buffer of a tile. torch runs an operation on fewer than 32,768 numbers in the calling thread: tiles
+# stay below, and the cores share the work by tiles. So nothing waits inside a tile, also on a busy machine.
+TILE_NUMBERS = {"cpu": 32 * 1024 - 1}
+ACCELERATOR_TILE_NUMBERS = 2**24
 KEEP_VIEWS_UP_TO = 512  # tokens; beyond that the views of a tile would outweigh its numbers
 MAX_C = 40.0  # exp(-2c) must stay a normal float32
 PASSES = {"forward": (False,), "backward": (True,), "diagonal": (False, True)}  # reversed reading order?
@@ -139,21 +136,16 @@ def _tiles(mask: Tensor, dim: int, reverse: bool, workers: int) -> list[_Tile]:
     return tiles
 
 
-def _block_numbers(device: torch.device) -> int:
-    return BLOCK_NUMBERS.get(device.type, ACCELERATOR_NUMBERS)
-
-
 def _tile_numbers(device: torch.device, total: int, workers: int) -> int:
-    """Numbers in one buffer of a tile: some tiles for every worker, but not more blocks than fit the cache."""
-    block = _block_numbers(device)
-    return min(max(block, -(-total // (2 * workers))), TILE_BLOCKS * block)
+    """Numbers in one buffer of a tile: the most that is useful, less where a worker would go empty-handed."""
+    most = TILE_NUMBERS.get(device.type, ACCELERATOR_TILE_NUMBERS)
+    return min(most, max(most // 4, -(-total // workers)))
 
 
 class _Workspace:
     """Flat buffers, used again for every tile, and their shifted views, used again for tiles of one shape."""
 
     def __init__(self, size: int, like: Tensor, keys: int, queries: int, scratch: int) -> None:
-        self.block = _block_numbers(like.device)
         self.keys = [like.new_empty(size) for _ in range(keys)]
         self.queries = [like.new_empty(size) for _ in range(queries)]
         self.scratch = [like.new_empty(size) for _ in range(scratch)]
@@ -161,7 +153,7 @@ class _Workspace:
         self._shifts: list[tuple[Tensor, ...]] = []
 
     def shifts(self, tile: _Tile) -> Iterable[tuple[Tensor, ...]]:
-        """For each block of queries and offset k: keys j - k, queries j and scratch, as slices of one length."""
+        """For each offset k: keys 0 … T-k-1, queries k … T-1 and scratch, as flat slices of one length."""
         if tile.tokens > KEEP_VIEWS_UP_TO:
             return self._walk(tile)
         if self._shape != (tile.tokens, tile.width):
@@ -169,15 +161,11 @@ class _Workspace:
         return self._shifts
 
     def _walk(self, tile: _Tile) -> Iterator[tuple[Tensor, ...]]:
-        width, tokens = tile.width, tile.tokens
-        step = max(1, self.block // width)
-        for start in range(0, tokens, step):
-            stop = min(tokens, start + step)
-            for offset in range(1, stop):
-                low, high, shift = max(start, offset) * width, stop * width, offset * width
-                keys = [b[low - shift : high - shift] for b in self.keys]
-                queries = [b[low:high] for b in self.queries]
-                yield (*keys, *queries, *[b[: high - low] for b in self.scratch])
+        total = tile.tokens * tile.width
+        for shift in range(tile.width, total, tile.width):
+            keys = [buffer[: total - shift] for buffer in self.keys]
+            queries = [buffer[shift:total] for buffer in self.queries]
+            yield (*keys, *queries, *[buffer[: total - shift] for buffer in self.scratch])
 
 
 def _for_tiles(

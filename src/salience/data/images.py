@@ -30,7 +30,7 @@ def is_image_object(value: Any) -> bool:
 
 def is_image_path(text: str) -> bool:
     """Tell whether a text ends like the name of a picture; addresses on the web are not fetched and do not count."""
-    return "://" not in text and os.path.splitext(text)[1].lower() in EXTENSIONS
+    return text[-5:].lower().endswith(EXTENSIONS) and "://" not in text
 
 
 def load_image(value: Any, where: str = "") -> "Image":

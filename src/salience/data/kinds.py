@@ -14,6 +14,7 @@ import pandas as pd
 
 from salience.core.errors import DataError
 from salience.core.unit import Unit
+from salience.data.distinct import distinct
 from salience.data.images import is_image_object, load_image, missing
 from salience.data.places import cells, place, row_name, sentence
 from salience.data.words import cut
@@ -214,16 +215,25 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _numbers_from_objects(series: pd.Series) -> tuple[pd.Series, np.ndarray]:
-    values = np.full(len(series), np.nan)
-    bad = []
-    for position, value in enumerate(series):
-        if is_missing(value):
-            continue
+    groups = distinct(series)
+    if groups is None:
+        numbers, wrong = _number_each(list(series))
+    else:
+        codes, found = groups
+        numbers, wrong = _number_each([*found, None])  # the last one serves the code −1
+        numbers, wrong = numbers[codes], wrong[codes]
+    return pd.Series(_finite(numbers), index=series.index, name=series.name), np.flatnonzero(wrong)
+
+
+def _number_each(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers (NaN where there is none) and whether a value is none though it is not missing."""
+    numbers, wrong = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
+    for position, value in enumerate(values):
         try:
-            values[position] = _number(value)
+            numbers[position] = np.nan if is_missing(value) else _number(value)
         except (TypeError, ValueError, OverflowError):
-            bad.append(position)
-    return pd.Series(_finite(values), index=series.index, name=series.name), np.asarray(bad, dtype=int)
+            wrong[position] = True
+    return numbers, wrong
 
 
 def _number(value: Any) -> float:
@@ -268,10 +278,13 @@ def _to_text(value: Any) -> str:
 
 def _mapped(series: pd.Series, function: Any, where: str, kind: str) -> pd.Series:
     """Apply a function to each distinct value once."""
+    groups = distinct(series)
     try:
-        codes, distinct = pd.factorize(series.astype(object), use_na_sentinel=False)
-        table = np.empty(len(distinct), dtype=object)
-        table[:] = [function(value) for value in distinct]
+        if groups is None:
+            raise TypeError
+        codes, found = groups
+        table = np.full(len(found) + 1, None, dtype=object)
+        table[:] = [*(function(value) for value in found), function(None)]
         values = table[codes]
     except TypeError:
         values = _mapped_one_by_one(series, function, where, kind)

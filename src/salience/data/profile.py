@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from salience.data.distinct import distinct
 from salience.data.images import is_image_object, is_image_path, looks_encoded
 from salience.data.kinds import not_numbers, to_numbers
 from salience.data.places import brief
@@ -57,28 +58,32 @@ class Facts:
         self.name, self.rows = str(series.name), len(series)
 
     @cached_property
+    def groups(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Code of each row (−1 where missing or blank) and distinct values; None if values cannot be compared."""
+        found = distinct(self.series)
+        if found is None:
+            return None
+        codes, values = found
+        blank = np.fromiter((_is_blank(value) for value in values), bool, len(values))
+        return np.where(blank[codes], -1, codes) if blank.any() else codes, values
+
+    @cached_property
     def counts(self) -> pd.Series:
-        """How often each distinct value occurs; empty where values cannot be compared."""
-        try:
-            if _is_plain(self.series.dtype):
-                return self.series.value_counts()
-            set(self.series)  # pandas counts some lists, and not others
-            counts = self.series.astype(object).value_counts()
-        except TypeError:
+        """How often each distinct value occurs, the most frequent first; empty where values cannot be compared."""
+        if self.groups is None:
             return pd.Series(dtype=int)
-        return counts[[not (isinstance(value, str) and not value.strip()) for value in counts.index]]
+        codes, values = self.groups
+        counts = np.bincount(codes[codes >= 0], minlength=len(values))
+        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        return pd.Series(counts[order], index=pd.Index(values[order], dtype=object))
 
     @cached_property
     def present(self) -> np.ndarray:
-        """Positions that hold a value; blank text counts as missing."""
+        """Positions that hold a value; blank text and infinity count as missing."""
+        if self.groups is not None:
+            return np.flatnonzero(self.groups[0] >= 0)
         blank = self.series.isna().to_numpy(dtype=bool)
-        if not _is_plain(self.series.dtype):
-            blank = blank | np.fromiter(
-                (isinstance(v, str) and not v.strip() for v in self.series), bool, self.rows
-            )
-        elif pd.api.types.is_float_dtype(self.series.dtype):
-            blank = blank | np.isinf(self.series.to_numpy(dtype=float, na_value=np.nan))
-        return np.flatnonzero(~blank)
+        return np.flatnonzero(~blank & ~np.fromiter(map(_is_blank, self.series), bool, self.rows))
 
     @property
     def missing(self) -> int:
@@ -104,7 +109,7 @@ class Facts:
     def sample(self) -> list[Any]:
         """At most :data:`SAMPLE` values, evenly spread over the rows."""
         step = max(1, -(-len(self.present) // SAMPLE))
-        return list(self.series.iloc[self.present[::step]])
+        return list(self.series.iloc[self.present[::step]].astype(object))
 
     @cached_property
     def texts(self) -> list[str]:
@@ -121,6 +126,12 @@ class Facts:
         """Up to three of the most frequent values, short."""
         values = list(self.counts.index[:3]) if self.comparable else self.sample[:1]
         return tuple(_example(value) for value in values)
+
+
+def _is_blank(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float | np.floating) and not np.isfinite(value)
 
 
 def _example(value: Any) -> str:

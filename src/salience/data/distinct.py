@@ -1,0 +1,18 @@
+"""Group a column by its distinct values, so that slow work is done once a value and not once a row."""
+
+import numpy as np
+import pandas as pd
+
+
+def distinct(series: pd.Series) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (code of each row, −1 where missing; distinct values), or None if values cannot be compared.
+
+    Python counts ``True``, ``1`` and ``1.0`` as one value.
+    """
+    try:
+        if series.dtype == object:
+            set(series)  # pandas compares some lists, and not others
+        codes, values = pd.factorize(series)
+    except TypeError:
+        return None
+    return codes, np.asarray(values, dtype=object)

@@ -10,6 +10,7 @@ from salience.core.registry import load
 EXAMPLES = ("salience demo",)
 TRAINING_ROWS = 500
 TARGET = "recommends"
+QUICK = ("min_updates=100", "threads=1")  # enough for 500 short rows
 
 
 def command(seed: Seed = None) -> Answer:
@@ -22,7 +23,7 @@ def command(seed: Seed = None) -> Answer:
     started = time.monotonic()
     frame = load("dataset", "toy-reviews")(seed=seed or 0)
     training, held_out = frame.iloc[:TRAINING_ROWS], frame.iloc[TRAINING_ROWS:]
-    predictor = Predictor(TARGET, preset="fast", seed=seed or 0).fit(training)
+    predictor = Predictor(TARGET, preset="fast", seed=seed or 0, overrides=QUICK).fit(training)
     row = _telling_row(held_out)
     explanation = predictor.explain(row, seed=seed or 0)[0]
     metrics = predictor.evaluate(held_out)

@@ -12,10 +12,12 @@ from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.data.vocabulary import PAD, UNKNOWN, Vocabulary
 from salience.data.word_vectors import fit_word_vectors, read_word_vectors
-from salience.data.words import cut
+from salience.data.words import words as cut_words
 from salience.models.slots import Encoder, Tokens
+from salience.nn.embeddings.ngrams import NGramEmbedding
 
 Example = tuple[np.ndarray, np.ndarray]  # word index and column position of each token
+NGRAM_SCALE = 3.0  # brings the linear part to the size of the network's vector early in training
 
 
 class WordEncoder(Encoder):
@@ -34,6 +36,8 @@ class WordEncoder(Encoder):
         min_count: training occurrences that a word needs to be known.
         word_dropout: share of words hidden in training, in [0, 1).
         trainable: whether word vectors are trained on.
+        ngram_dim: size of the vectors of words and neighbouring pairs that are summed beside the network, a
+            linear part that is strong on small data; 0 for the network alone, as published.
     """
 
     kind = "text"
@@ -48,10 +52,12 @@ class WordEncoder(Encoder):
         min_count: int = 2,
         word_dropout: float = 0.1,
         trainable: bool = True,
+        ngram_dim: int = 0,
     ) -> None:
         super().__init__(columns)
         self.embedding_dim, self.vectors, self.max_tokens = embedding_dim, vectors, max_tokens
         self.min_count, self.word_dropout, self.trainable = min_count, word_dropout, trainable
+        self.ngram_dim = ngram_dim
 
     def build_network(self, dim_in: int) -> nn.Module:
         """Return the module ``(x, mask) → (context, sentence)``."""
@@ -59,7 +65,7 @@ class WordEncoder(Encoder):
 
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn vocabulary and word vectors from the training texts."""
-        texts = [self._words(row)[0] for row in frame[self.columns].itertuples(index=False)]
+        texts = [sum(self._words(row), []) for row in frame[self.columns].itertuples(index=False)]
         self.vocabulary = Vocabulary.fit(texts, self.min_count)
         vectors = self._vectors(texts, generator)
         self._build(vectors.shape[1])
@@ -87,6 +93,7 @@ class WordEncoder(Encoder):
         self.embedding.weight.requires_grad_(self.trainable)
         self.column = nn.Parameter(torch.zeros(len(self.columns), embedding_dim))
         self.network = self.build_network(embedding_dim)
+        self.ngrams = NGramEmbedding(len(self.vocabulary), self.ngram_dim) if self.ngram_dim else None
 
     def state(self) -> dict[str, Any]:
         """Return the vocabulary and the size of the word vectors."""
@@ -97,22 +104,22 @@ class WordEncoder(Encoder):
         self.vocabulary = Vocabulary(state["words"])
         self._build(state["embedding_dim"])
 
-    def _words(self, cells: Any) -> tuple[list[str], list[int]]:
-        words: list[str] = []
-        columns: list[int] = []
-        for position, text in enumerate(cells):
-            found = cut(text)[: self.max_tokens]
-            words += [text[start:stop].lower() for start, stop in found]
-            columns += [position] * len(found)
-        return words, columns
+    def _words(self, cells: Any) -> list[list[str]]:
+        """Return the words that are read, in lower case, of each column."""
+        pieces = [cut_words(text)[: self.max_tokens] for text in cells]
+        return [
+            "\n".join(found).lower().split("\n") if found else [] for found in pieces
+        ]  # words hold no "\n"
 
     def prepare(self, frame: pd.DataFrame) -> list[Example]:
         """Return word indices and column positions of each row; a row without words gets one unknown word."""
+        positions = np.arange(len(self.columns))
         examples = []
         for row in frame[self.columns].itertuples(index=False):
-            words, columns = self._words(row)
-            index = self.vocabulary.encode(words) or [UNKNOWN]
-            examples.append((np.array(index, dtype=np.int64), np.array(columns or [-1], dtype=np.int64)))
+            words = self._words(row)
+            index = self.vocabulary.encode([word for found in words for word in found]) or [UNKNOWN]
+            column = np.repeat(positions, [len(found) for found in words])
+            examples.append((np.array(index, dtype=np.int64), column if len(column) else np.array([-1])))
         return examples
 
     def length(self, example: Example) -> int:
@@ -140,19 +147,28 @@ class WordEncoder(Encoder):
         known = index > UNKNOWN
         if self.training and self.word_dropout:
             known = known & (torch.rand(index.shape, device=index.device) >= self.word_dropout)
-        return self._tokens(batch, self.embedding(index) * known.unsqueeze(-1))
+        tokens = self._tokens(batch, self.embedding(index) * known.unsqueeze(-1))
+        if self.ngrams is None:
+            return tokens
+        return tokens.with_values(
+            torch.cat([tokens.values, self.ngrams(index, batch["column"], known)], dim=-1)
+        )
 
     def baseline(self, batch: dict[str, Tensor]) -> Tokens:
         """Return the same sequence with every word unknown."""
         index = batch["index"]
-        return self._tokens(
+        tokens = self._tokens(
             batch, self.embedding.weight.new_zeros(*index.shape, self.embedding.embedding_dim)
         )
+        return tokens.with_values(nn.functional.pad(tokens.values, (0, self.ngram_dim)))
 
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
-        """Run the network."""
-        context, sentence = self.network(tokens.values, tokens.mask)
-        return tokens.with_values(context), sentence
+        """Run the network on the word vectors, and put the sum of the n-gram vectors beside its row vector."""
+        words, ngrams = tokens.values.split([self.embedding.embedding_dim, self.ngram_dim], dim=-1)
+        context, sentence = self.network(words, tokens.mask)
+        length = tokens.mask.sum(1, keepdim=True).clamp(min=1)
+        total = (ngrams * tokens.mask.unsqueeze(-1)).sum(1) * (NGRAM_SCALE / length.sqrt())
+        return tokens.with_values(context), torch.cat([sentence, total.to(sentence.dtype)], dim=1)
 
     def units(self, row: dict[str, Any]) -> tuple[Unit, ...]:
         """Return the words that are read, column by column."""
@@ -161,4 +177,4 @@ class WordEncoder(Encoder):
     def attention(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the network's attention maps."""
         tokens = self.embed(batch)
-        return self.network.attention(tokens.values, tokens.mask)
+        return self.network.attention(tokens.values[..., : self.embedding.embedding_dim], tokens.mask)

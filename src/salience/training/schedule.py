@@ -7,13 +7,24 @@ from torch import nn
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trainable parameters in decayed matrices and the rest (biases, norms, embeddings)."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
-    kept = {id(p) for p in decayed}
-    others = [p for p in parameters if id(p) not in kept]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """Group trainable parameters by weight decay.
+
+    Matrices decay by ``weight_decay``; biases, norms and embeddings do not; a module with an attribute
+    ``weight_decay`` sets that of its own parameters.
+    """
+    own = {
+        id(p): m.weight_decay
+        for m in model.modules()
+        if hasattr(m, "weight_decay")
+        for p in m.parameters(False)
+    }
+    free = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            usual = weight_decay if parameter.ndim >= 2 and id(parameter) not in free else 0.0
+            groups.setdefault(own.get(id(parameter), usual), []).append(parameter)
+    return [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
 
 
 def rate_at(update: int, total: int, peak: float, warmup: float) -> float:

@@ -37,7 +37,7 @@ class DiSANEncoder(WordEncoder):
 
     def __init__(self, columns: list[str], dim: int = 100, dropout: float = 0.25, **words: object) -> None:
         super().__init__(columns, **words)
-        self.width, self.dropout, self.dim = dim, dropout, 2 * dim
+        self.width, self.dropout, self.dim = dim, dropout, 2 * dim + self.ngram_dim
 
     def build_network(self, dim_in: int) -> nn.Module:
         """Return a DiSAN."""

@@ -52,7 +52,7 @@ class Attention:
         targets: list[Target],
         *,
         seed: int = 0,
-        memory_mb: float = 256,
+        memory_mb: int | float = 256,
     ) -> list[Attribution]:
         """Return one attribution a row, with the maps of each encoder as evidence.
 

@@ -26,7 +26,7 @@ def explain(
     method: str = "integrated_gradients",
     target: Spec = "predicted",
     seed: int = 0,
-    memory_mb: float = 256,
+    memory_mb: int | float = 256,
     faithfulness: bool = True,
 ) -> list[Explanation]:
     """Explain every row of a frame.
@@ -67,7 +67,7 @@ def explain(
 
 
 def _measured(
-    model: BlackBox, explanations: list[Explanation], seed: int, memory_mb: float
+    model: BlackBox, explanations: list[Explanation], seed: int, memory_mb: int | float
 ) -> list[Explanation]:
     measured = measure(model, explanations, seed=seed, memory_mb=memory_mb)
     return [replace(e, faithfulness=f) for e, f in zip(explanations, measured, strict=True)]

@@ -39,7 +39,7 @@ def measure(
     explanations: Sequence[Explanation],
     *,
     seed: int = 0,
-    memory_mb: float = 256,
+    memory_mb: int | float = 256,
     orders: int = ORDERS,
 ) -> list[Faithfulness]:
     """Measure comprehensiveness and sufficiency of explanations, beside random orders of the same units.

@@ -54,7 +54,7 @@ def _take(tokens: Any, rows: Tensor) -> Any:
     return type(tokens)(tokens.values[rows], tokens.mask[rows], tokens.unit[rows])
 
 
-def make_path(model: WhiteBox, frame: pd.DataFrame, targets: list[Target], memory_mb: float) -> Path:
+def make_path(model: WhiteBox, frame: pd.DataFrame, targets: list[Target], memory_mb: int | float) -> Path:
     """Embed rows and their neutral inputs.
 
     Args:

@@ -56,7 +56,7 @@ class IntegratedGradients:
         targets: list[Target],
         *,
         seed: int = 0,
-        memory_mb: float = 256,
+        memory_mb: int | float = 256,
     ) -> list[Attribution]:
         """Return one attribution a row; see :mod:`salience.explain.model` for what the model must offer."""
         if not len(frame):

@@ -46,7 +46,7 @@ class Occlusion:
         targets: list[Target],
         *,
         seed: int = 0,
-        memory_mb: float = 256,
+        memory_mb: int | float = 256,
     ) -> list[Attribution]:
         """Return one attribution a row; see :mod:`salience.explain.model` for what the model must offer."""
         begin = perf_counter()

@@ -39,7 +39,7 @@ class RandomControl:
         targets: list[Target],
         *,
         seed: int = 0,
-        memory_mb: float = 256,
+        memory_mb: int | float = 256,
     ) -> list[Attribution]:
         """Return one attribution a row; the model is asked for its units and never called."""
         result = []

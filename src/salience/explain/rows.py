@@ -29,7 +29,7 @@ def to_frame(model: BlackBox, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def evaluate(
-    model: BlackBox, rows: Iterable[dict[str, Any]], memory_mb: float
+    model: BlackBox, rows: Iterable[dict[str, Any]], memory_mb: int | float
 ) -> Float[np.ndarray, "row output"]:
     """Return the outputs of rows, in calls as large as the memory budget allows.
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from salience.core import registry
+from salience.explain.attribution import Attribution
 from salience.explain.gradient_x_input import GradientXInput
 from salience.explain.integrated_gradients import CARD as COMPLETE_CARD
 from salience.explain.integrated_gradients import IntegratedGradients
@@ -97,7 +98,7 @@ class DrawsFromNowhere(Broken):
 class NeedsRows(IntegratedGradients):
     def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
         if not len(frame):
-            return [None]
+            return [Attribution(np.zeros(0), 0.0, 0.0, "none", 0.0, 1, 1.0)]
         return super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
 
 

@@ -1,5 +1,7 @@
 """What is special to one method; what all share is in tests/conformance/test_explainers.py."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -136,15 +138,17 @@ def test_attention_refuses_models_without_maps():
 
 def test_frozen_restores_after_an_error():
     model = LinearToy(fail_after=0).train()
-    numbers = torch.get_rng_state()
+    numbers, python, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     with pytest.raises(ToyFailureError), frozen(model):
         assert not model.training
         assert not model.text.requires_grad
-        torch.rand(3)
+        torch.rand(3), random.random(), np.random.rand(3)  # noqa: NPY002
         model.outputs(toy_frame(1))
     assert model.training
     assert model.text.requires_grad
     assert torch.equal(torch.get_rng_state(), numbers)
+    assert random.getstate() == python
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
 
 
 def test_frozen_takes_objects_that_are_no_modules():

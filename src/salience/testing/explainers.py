@@ -4,7 +4,6 @@ Each check takes an explainer and its card, and raises AssertionError with a sen
 models are the hand-set toys of :mod:`salience.testing.toy`, whose answers are known.
 """
 
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -125,7 +124,7 @@ def _state(model: LinearToy) -> tuple[Any, ...]:
     parameters = tuple((p.requires_grad, id(p.grad), float(p.detach().sum())) for p in model.parameters())
     hooks = tuple(len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules())
     numbers = np.random.get_state()[1].tobytes()  # noqa: NPY002
-    return modes, parameters, hooks, torch.get_rng_state().numpy().tobytes(), numbers, random.getstate()
+    return modes, parameters, hooks, torch.get_rng_state().numpy().tobytes(), numbers
 
 
 def check_state(explainer: Any, card: dict[str, Any]) -> None:

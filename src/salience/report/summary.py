@@ -223,9 +223,15 @@ def _weak(report: "Report") -> Point:
             "Nothing found",
             "findings",
         )
-    answer = " ".join(f.answer for f in bad[:2])
+    told = sorted(bad, key=lambda f: f.check == "performance")  # the card beside this one has said it
+    answer = " ".join(_first_sentence(f.answer) for f in told[:2])
     more = f" {plural(len(bad) - 2, 'more finding')} below." if len(bad) > 2 else ""
     return Point(question, answer + more, bad[0].verdict, plural(len(bad), "weak point"), "findings")
+
+
+def _first_sentence(text: str) -> str:
+    first, stop, _ = text.partition(". ")
+    return first + stop.strip()
 
 
 def anchor(report: "Report", finding: Finding) -> str:

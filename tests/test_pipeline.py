@@ -14,7 +14,7 @@ from salience.data.datasets.toy_reviews import load
 from salience.explain.explanation import Explanation
 
 SMALL = [
-    "training.epochs=1",
+    "training.epochs=4",
     "explain.rows=4",
     "threads=1",
     "model.text.args.dim=8",
@@ -24,14 +24,6 @@ FILES = {
     "config.yaml", "schema.json", "metrics.json", "predictions.parquet", "explanations.jsonl", "findings.json",
     "report.html", "report.md", "log.txt", "run.json", "splits.parquet", "model",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_updates():
-    patch = pytest.MonkeyPatch()
-    patch.setattr("salience.settings.MIN_UPDATES", 30)
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,11 @@ class Predictor:
 
         limit = config.time_limit * 60 if config.time_limit else None
         trainer = Trainer(
-            model, training_for(config, len(rows)), seed=config.seed, folder=folder, time_limit=limit
+            model,
+            training_for(config, {c.kind for c in self.schema.inputs}, len(rows)),
+            seed=config.seed,
+            folder=folder,
+            time_limit=limit,
         )
         self.history = trainer.fit(
             model.prepare(rows), target, evaluate, score, metrics.HIGHER_IS_BETTER[score]

@@ -92,17 +92,26 @@ class Config:
 
 
 MIN_PATIENCE = 5
+UPDATES_OF_KIND = {"text": 1, "image": 3}
+UPDATES_OF_TABLE = 10
 
 
-def training_for(config: Config, rows: int) -> TrainingConfig:
-    """Return the training options for a table of ``rows`` rows: a small one gets more epochs, and more patience.
+def training_for(config: Config, kinds: set[str], rows: int) -> TrainingConfig:
+    """Return the training options for a table: a small or a light one gets more epochs, and more patience.
 
-    ``epochs`` is meant for tables of tens of thousands of rows. Where it would give fewer than ``min_updates``
-    updates, as many epochs are run as reach that number, and training waits at least five of them for a better score.
+    ``epochs`` is meant for tens of thousands of texts. Where it would give fewer than ``min_updates`` updates
+    (three times as many with images, ten times as many for numbers and categories alone, whose updates are cheap),
+    as many epochs are run as reach that number, and training waits at least five of them for a better score.
+
+    Args:
+        config: options of the run.
+        kinds: kinds of the input columns.
+        rows: number of training rows.
     """
     training = config.training
+    factor = max((UPDATES_OF_KIND[kind] for kind in kinds & set(UPDATES_OF_KIND)), default=UPDATES_OF_TABLE)
     steps = max(1, -(-rows // training.batch_size))
-    epochs = max(training.epochs, -(-config.min_updates // steps)) if training.epochs else 0
+    epochs = max(training.epochs, -(-config.min_updates * factor // steps)) if training.epochs else 0
     if epochs == training.epochs:
         return training
     return replace(training, epochs=epochs, patience=max(training.patience, MIN_PATIENCE, epochs // 6))

@@ -23,8 +23,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 def cli_page() -> str:
     """Return the page of all commands, from the same texts as ``--help``."""
-    lines = ["# Command line", "", "Every command takes `--json` (pure JSON on standard output; progress and notes go"]
-    lines += ["to standard error) and `--debug` (the traceback of an error). Exit codes: 0 done; 1 the answer is that"]
+    lines = [
+        "# Command line",
+        "",
+        "Every command takes `--json` (pure JSON on standard output; progress and notes go",
+    ]
+    lines += [
+        "to standard error) and `--debug` (the traceback of an error). Exit codes: 0 done; 1 the answer is that"
+    ]
     lines += ["something is wrong, or a defect; 2 a mistake that you can mend; 130 interrupted.", ""]
     for name, (_, summary) in COMMANDS.items():
         command = load_command(name)
@@ -54,7 +60,12 @@ def _command(name: str, command: Any, is_part: bool) -> list[str]:
 
 def methods_page() -> str:
     """Return the page of all methods and data sets, from their cards."""
-    lines = ["# Methods and data sets", "", "Made from the cards in the source files, as `salience list` is.", ""]
+    lines = [
+        "# Methods and data sets",
+        "",
+        "Made from the cards in the source files, as `salience list` is.",
+        "",
+    ]
     for kind in KINDS:
         found = cards(kind)
         if found:

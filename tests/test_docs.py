@@ -31,7 +31,9 @@ def name(path):
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if any(b[0] in ("python", "bash") for b in blocks(p))], ids=name)
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if any(b[0] in ("python", "bash") for b in blocks(p))], ids=name
+)
 def test_blocks_run(path, tmp_path, monkeypatch):
     import torch
 
@@ -53,7 +55,9 @@ def run_bash(text, where):
     here = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     command = [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", text]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert done.returncode == 0, f"{where}\n{done.stdout}\n{done.stderr}"
 
 

@@ -172,7 +172,7 @@ def checked(capsys, tmp_path, text):
 def test_a_broken_method_fails_the_check_that_is_meant(capsys, tmp_path, monkeypatch, old, new, failing):
     from salience.testing import cards as checks
 
-    monkeypatch.setattr(checks, "family_checks", lambda kind: iter(()))
+    monkeypatch.setattr(checks, "family_checks", lambda card: iter(()))
     code, said = checked(capsys, tmp_path, GOOD.replace(old, new, 1))
     failed = [r["check"] for r in said["results"] if not r["passed"]]
     assert code == 1
@@ -183,7 +183,7 @@ def test_a_broken_method_fails_the_check_that_is_meant(capsys, tmp_path, monkeyp
 def test_a_whole_method_passes(capsys, tmp_path, monkeypatch):
     from salience.testing import cards as checks
 
-    monkeypatch.setattr(checks, "family_checks", lambda kind: iter(()))
+    monkeypatch.setattr(checks, "family_checks", lambda card: iter(()))
     code, said = checked(capsys, tmp_path, GOOD)
     assert (code, said["passed"]) == (0, True)
 

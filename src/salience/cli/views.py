@@ -93,13 +93,19 @@ def schema_table(columns: Sequence[dict[str, Any]], title: str = "Columns") -> G
             if isinstance(column.get("missing"), float)
             else column.get("missing", ""),
             column.get("distinct", ""),
-            shorten(", ".join(str(example) for example in column.get("examples") or ()), 36),
+            _examples(column.get("examples") or ()),
             column.get("reason") or "",
         )
         for column in columns
     ]
     names = ("column", "kind", "role", "missing", "distinct", "examples", "why")
     return table(title, names, rows, right=("missing", "distinct"))
+
+
+def _examples(values: Sequence[Any]) -> str:
+    """Return all examples if they are short, else the first."""
+    together = ", ".join(str(value) for value in values)
+    return together if len(together) <= 36 else shorten(values[0], 36)
 
 
 def metrics_table(metrics: dict[str, Any], title: str = "") -> Group:

@@ -26,6 +26,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "faithful": (str, list), "deviates": (str, list), "kinds": list, "tasks": list, "extras": list,
     "cost": (str, dict), "defaults": dict, "tiny": dict,
 }  # fmt: skip
+EXPLAINER_FIELDS = ("needs", "complete", "signed", "exact_linear", "kinds", "tasks")
 Check = Callable[[Card, Any], None]
 
 
@@ -191,7 +192,7 @@ def check_docstring_tells(card: Card, module: Any) -> None:
     for where, text in (("the file", module.__doc__), (card.fields["entry"], inspect.getdoc(entry))):
         first = (text or "").strip().split("\n\n")[0].strip()
         assert len(first) > 10, f"{where} needs a docstring that says what it does"
-        assert first.endswith((".", ":", "!")), (
+        assert first.endswith((".", ":", "?", "!")), (
             f"the first paragraph of the docstring of {where} is no sentence"
         )
 
@@ -209,11 +210,35 @@ ENTRY_CHECKS: tuple[Check, ...] = (check_entry_exists, check_docstring_tells)
 
 def family_results(card: Card, entry: Any) -> list[Result]:
     """Run the checks of the method's family on its entry."""
-    return [_result(check, card, entry) for check in family_checks(card.kind)]
+    return [_result(check, card, entry) for check in family_checks(card)]
 
 
-def family_checks(kind: str) -> Iterator[Check]:
-    """Return the conformance checks of a family: the public ``CHECKS`` of ``salience.testing.<kind>s``."""
-    name = f"salience.testing.{kind}s"
+def family_checks(card: Card) -> Iterator[Check]:
+    """Return the conformance checks of a card's family, from ``salience.testing.<kind>s``; none if it has none."""
+    if card.kind == "explainer":
+        yield from _explainer_checks(card)
+        return
+    name = f"salience.testing.{card.kind}s"
     if importlib.util.find_spec(name) is not None:
         yield from import_module(name).CHECKS
+
+
+def check_explainer_fields_are_there(card: Card, _: Any) -> None:
+    """Require the fields that say how an explainer may be used and tested."""
+    missing = [name for name in EXPLAINER_FIELDS if name not in card.fields]
+    assert not missing, f"the card lacks {', '.join(missing)}"
+
+
+def _explainer_checks(card: Card) -> Iterator[Check]:
+    from salience.testing import explainers
+
+    yield check_explainer_fields_are_there
+    if any(name not in card.fields for name in EXPLAINER_FIELDS):
+        return
+    for name in explainers.checks_for(card.fields):
+
+        def check(card: Card, entry: Any, name: str = name) -> None:
+            explainers.CHECKS[name](entry(), card.fields)
+
+        check.__name__ = f"check_{name}"
+        yield check

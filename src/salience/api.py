@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,15 +249,25 @@ class Predictor:
         """
         self._fitted()
         explain = self.config.explain
-        return explain_engine.explain(
+        frame = self._frame(rows)
+        found = explain_engine.explain(
             self.model,
-            self.schema.parse(self._frame(rows), target=False),
+            self.schema.parse(frame, target=False),
             method=method or explain.method,
             target=target,
             seed=self.config.seed if seed is None else seed,
             memory_mb=explain.memory_mb,
             faithfulness=faithfulness,
         )
+        return self._with_truth(found, frame)
+
+    def _with_truth(self, explanations: list[Explanation], frame: pd.DataFrame) -> list[Explanation]:
+        """Add the true answers where the rows have the target; they are not looked at by the explanation."""
+        name = self.schema.target.name
+        if name not in frame or frame[name].isna().any():
+            return explanations
+        truth = self.schema.parse(frame, target=True)[name]
+        return [replace(e, truth=value) for e, value in zip(explanations, truth, strict=True)]
 
     def audit(
         self, rows: Any, *, checks: Sequence[str] | None = None, explain_rows: int | None = None

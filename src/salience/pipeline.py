@@ -225,9 +225,7 @@ class _Run:
 
     def _explanations(self) -> list[Explanation]:
         rows = self.predictor.sample(self._rows("test"), self.predictor.config.explain.rows)
-        truth = self.predictor.schema.parse(rows, target=True)[self.schema.target.name]
         found = self.predictor.explain(rows)
-        found = [replace(e, truth=value) for e, value in zip(found, truth, strict=True)]
         write_json_lines(self.folder / "explanations.jsonl", [e.to_json() for e in found])
         return found
 

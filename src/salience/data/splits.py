@@ -235,7 +235,7 @@ def _given(
 ) -> tuple[np.ndarray, str]:
     names = np.full(len(frame), None, dtype=object)
     names[:] = [SPLIT_NAMES.get(str(value).strip().lower()) for value in frame[column]]
-    unknown = np.flatnonzero(np.equal(names, None))
+    unknown = np.flatnonzero(pd.isna(names))
     if len(unknown):
         raise _cannot(
             column, f"{rows(frame.index, unknown)} are not train, validation or test", schema.source

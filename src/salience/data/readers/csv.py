@@ -130,7 +130,7 @@ def _checked_names(names: list[str], file: str) -> list[str]:
 def _columns(
     rows: Iterator[tuple[int, list[str]]], header: list[str], name: str, delimiter: str, options: Options
 ) -> list[tuple[str, ...]]:
-    found = []
+    found: list[list[str]] = []
     for line, cells in rows:
         if len(cells) != len(header):
             raise _ragged(name, len(found) + 1, line, len(cells), len(header), delimiter)

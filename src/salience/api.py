@@ -17,7 +17,7 @@ import salience
 from salience.audit import engine as audit_engine
 from salience.audit.context import AuditContext
 from salience.core import metrics
-from salience.core.errors import ConfigError, IntegrityError, NotFittedError
+from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
 from salience.core.finding import Finding
 from salience.core.io import atomic_write_text, read_json, sha256, write_json
 from salience.core.processes import is_main_process
@@ -266,7 +266,10 @@ class Predictor:
         name = self.schema.target.name
         if name not in frame or frame[name].isna().any():
             return explanations
-        truth = self.schema.parse(frame, target=True)[name]
+        try:
+            truth = self.schema.parse(frame, target=True)[name]
+        except DataError:  # a class that training did not know
+            return explanations
         return [replace(e, truth=value) for e, value in zip(explanations, truth, strict=True)]
 
     def audit(

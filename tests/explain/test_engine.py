@@ -1,14 +1,17 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from salience.core.errors import ConfigError
+from salience.core.errors import ConfigError, UnsupportedError
 from salience.core.progress import listening
 from salience.explain.engine import GROUP, explain
+from salience.explain.explanation import Explanation
 from salience.explain.importance import column_shares, importance
 from salience.explain.model import BlackBox, WhiteBox
+from salience.explain.words import check
 from salience.testing.toy import LinearToy, toy_frame
 
 torch.set_num_threads(1)
@@ -71,6 +74,37 @@ def test_a_contrast_is_explained():
 def test_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'occlusion'"):
         explain(LinearToy(), toy_frame(1), method="oclusion")
+
+
+class OnlyCalled:
+    """A model without gradients: the public half of the toy."""
+
+    def __init__(self):
+        toy = LinearToy()
+        self.schema, self.outputs, self.predict_proba = toy.schema, toy.outputs, toy.predict_proba
+        self.units, self.remove = toy.units, toy.remove
+
+
+def test_a_black_box_is_explained_by_occlusion_alone():
+    frame = toy_frame(2, 58)
+    found = explain(OnlyCalled(), frame, method="occlusion")
+    assert found == [replace(a, seconds=b.seconds, faithfulness=b.faithfulness) for a, b in zip(
+        explain(LinearToy(), frame, method="occlusion"), found, strict=True)]  # fmt: skip
+    for method in ("integrated_gradients", "gradient_x_input", "attention"):
+        with pytest.raises(UnsupportedError, match="needs a model that shows its embedded input"):
+            explain(OnlyCalled(), frame, method=method)
+
+
+def test_a_model_that_answers_nan_is_explained_without_a_crash():
+    model, frame = LinearToy("regression"), toy_frame(2, 59, "regression")
+    with torch.no_grad():
+        model.text.fill_(float("nan"))
+    model.outputs = lambda part: np.full((len(part), 1), np.nan)
+    for explanation in explain(model, frame):
+        assert "The model gives no number for “score”." in str(explanation.words())
+        assert not check(explanation.words(), explanation)
+        data = json.loads(json.dumps(explanation.to_json(), allow_nan=False))
+        assert str(Explanation.from_json(data).words()) == str(explanation.words())
 
 
 def test_no_rows():

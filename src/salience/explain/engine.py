@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from salience.core import registry
+from salience.core.errors import UnsupportedError
 from salience.core.progress import Stage
 from salience.explain.attribution import Attribution
 from salience.explain.explanation import Explanation, kinds_of
 from salience.explain.faithfulness import measure
-from salience.explain.model import BlackBox
+from salience.explain.model import BlackBox, WhiteBox
 from salience.explain.rows import records
 from salience.explain.target import Spec, Target, resolve
 
@@ -48,6 +49,12 @@ def explain(
         UnsupportedError: the method is not defined for this model.
     """
     card = registry.card("explainer", method)
+    if card.get("needs") == "white_box" and not isinstance(model, WhiteBox):
+        raise UnsupportedError(
+            f"The method {method!r} needs a model that shows its embedded input",
+            f"{type(model).__name__} can only be called.",
+            "Use method='occlusion'.",
+        )
     explainer = registry.load("explainer", method)()
     result: dict[int, Explanation] = {}
     order = np.argsort([len(model.units(row)) for row in records(model, frame)], kind="stable")

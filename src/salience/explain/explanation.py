@@ -66,8 +66,10 @@ class Faithfulness:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Faithfulness":
-        """Rebuild from :meth:`to_json`."""
-        return cls(**{**data, "interval": tuple(data["interval"])})
+        """Rebuild from :meth:`to_json`; None stands for a number that is not finite."""
+        numbers = {f.name: math.nan for f in fields(cls) if f.type is float and data[f.name] is None}
+        interval = tuple(math.nan if end is None else end for end in data["interval"])
+        return cls(**{**data, **numbers, "interval": interval})
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ class Explanation:
         values["inputs"] = {n: _restored(cell, data["kinds"][n]) for n, cell in data["inputs"].items()}
         if data.get("faithfulness"):
             values["faithfulness"] = Faithfulness.from_json(data["faithfulness"])
+        if data["quantity"] == "value" and data["prediction"] is None:
+            values["prediction"] = math.nan
         values["evidence"] = {n: np.asarray(v, float) for n, v in data.get("evidence", {}).items()}
         return cls(**values)
 

@@ -34,7 +34,7 @@ class Claim:
     """State one checkable thing that a sentence says.
 
     Attributes:
-        kind: ``prediction target evidence coverage nothing zero empty missing truth unmeasured``.
+        kind: ``prediction unpredicted target evidence coverage nothing zero empty missing truth unmeasured``.
         target: what it speaks for, against, or predicts.
         phrase: the quoted words, cell or region.
         noun: what the phrase is called: ``word phrase mark cell region``.
@@ -186,6 +186,7 @@ def _verb(change: float) -> str:
 
 _WRITERS: dict[str, Callable[..., str]] = {
     "prediction": _write_prediction,
+    "unpredicted": lambda claim: f"The model gives no number for {quote(claim.target)}.",
     "target": lambda claim: f"What is explained is {quote(claim.target)}.",
     "evidence": _write_evidence,
     "coverage": _write_coverage,
@@ -298,6 +299,7 @@ def _readers() -> list[tuple[re.Pattern[str], Any]]:
     forms = [
         (rf"The model predicts “(?P<target>\d+)” with probability {value}\.", _read_prediction("class")),
         (rf"The model predicts {value} for “(?P<target>\d+)”\.", _read_prediction("value")),
+        (r"The model gives no number for “(?P<target>\d+)”\.", _plain("unpredicted")),
         (r"What is explained is “(?P<target>\d+)”\.", _plain("target")),
         (r"(?P<count>\d+) parts? (?:has|have) no value\.", _plain("missing")),
     ]

@@ -69,10 +69,13 @@ def verbalize(explanation: Explanation, *, k: int = 4) -> Words:
 
 
 def _prediction(e: Explanation) -> tuple[Claim, ...]:
+    name = clean(e.target if e.quantity == "value" else str(e.prediction))
+    number = e.prediction if e.quantity == "value" else e.probability
+    if number is None or not math.isfinite(number):
+        return (Claim("unpredicted", name),)
     if e.quantity == "value":
-        return (Claim("prediction", clean(e.target), side="value", value=rounded(float(e.prediction))),)
-    claimed = float(probability(e.probability))
-    return (Claim("prediction", clean(str(e.prediction)), side="class", value=claimed),)
+        return (Claim("prediction", name, side="value", value=rounded(float(number))),)
+    return (Claim("prediction", name, side="class", value=float(probability(number))),)
 
 
 def _side(e: Explanation) -> str:
@@ -283,6 +286,7 @@ def _check_truth(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
 
 _CHECKS = {
     "prediction": _check_prediction,
+    "unpredicted": lambda c, e, words: {"number": _prediction(e) == (c,)},
     "target": lambda c, e, words: {"target": clean(e.target) == c.target},
     "evidence": _check_evidence,
     "coverage": _check_coverage,

@@ -71,8 +71,8 @@ def random_explanation(seed: int, values: list[float] | None = None, text: str |
         units=tuple(units), values=tuple(numbers), inputs=inputs, kinds=kinds, row=seed, method="made_up",
         target="price (€)" if regression else str(rng.choice(["yes", "no “really”", "yes rather than no"])),
         quantity="value" if regression else "log-odds",
-        prediction=float(rng.normal(0, 1000)) if regression else "yes",
-        probability=None if regression else float(rng.choice([0.0, 1.0, 0.99999, rng.random()])),
+        prediction=float(rng.choice([rng.normal(0, 1000), math.nan])) if regression else "yes",
+        probability=None if regression else float(rng.choice([0.0, 1.0, 0.99999, rng.random(), math.nan])),
         output=1.0, baseline_output=0.0, baseline="nothing", signed=bool(rng.random() < 0.8),
         faithfulness=_faithfulness(rng, regression),
     )  # fmt: skip

@@ -78,7 +78,7 @@ def _seconds(arguments: list[str]) -> float:
 
 def dependency_sizes() -> dict[str, float]:
     """Return the megabytes on disk of salience and everything it needs, largest first."""
-    sizes = {name: _size(name) for name in closure("salience")}
+    sizes = {name: _size(name) for name in closure("salience")} | {"salience": _package_size()}
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
@@ -106,6 +106,14 @@ def closure(distribution: str) -> set[str]:
 def _size(distribution: str) -> float:
     paths = {Path(file.locate()) for file in metadata.files(distribution) or []}
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def _package_size() -> float:
+    # an editable installation lists only a pointer to the source tree
+    folder = Path(__file__).parents[1]
+    return (
+        sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts) / 1e6
+    )
 
 
 def _summary(rows: list[dict[str, Any]], sizes: dict[str, float]) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class WordEncoder(Encoder):
 
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn vocabulary and word vectors from the training texts."""
-        texts = [sum(self._words(row), []) for row in frame[self.columns].itertuples(index=False)]
+        cells = frame[self.columns].itertuples(index=False)
+        texts = [[word for found in self._words(row) for word in found] for row in cells]
         self.vocabulary = Vocabulary.fit(texts, self.min_count)
         vectors = self._vectors(texts, generator)
         self._build(vectors.shape[1])
@@ -107,9 +108,8 @@ class WordEncoder(Encoder):
     def _words(self, cells: Any) -> list[list[str]]:
         """Return the words that are read, in lower case, of each column."""
         pieces = [cut_words(text)[: self.max_tokens] for text in cells]
-        return [
-            "\n".join(found).lower().split("\n") if found else [] for found in pieces
-        ]  # words hold no "\n"
+        # One call in place of one a word: no word holds a line break.
+        return ["\n".join(found).lower().split("\n") if found else [] for found in pieces]
 
     def prepare(self, frame: pd.DataFrame) -> list[Example]:
         """Return word indices and column positions of each row; a row without words gets one unknown word."""

@@ -65,9 +65,15 @@ def run(
 
     Args:
         source: a file, a folder, the name of a data set, or a data frame.
-        target, drop, kinds, preset, time_limit, seed, config, overrides: as for
-            :class:`~salience.api.Predictor`.
+        target: column to predict; may be left out where the source names its own.
+        drop: columns that are not used.
+        kinds: column → kind, where the guess is wrong.
+        preset: ``"fast"``, ``"good"`` or ``"best"``.
+        time_limit: minutes of training.
+        seed: seed of everything random.
         out: the run folder; ``runs/NAME`` if none.
+        config: path of a YAML file with options.
+        overrides: options as ``"training.epochs=3"``.
         resume: go on from the checkpoint of an interrupted run with the same options and data.
 
     Returns:

@@ -135,7 +135,7 @@ def test_demo_explains_and_tells_the_rule(capsys, monkeypatch):
 def test_bench_prints_and_writes_one_table(capsys, monkeypatch, tmp_path):
     from salience.benchmarks import startup
 
-    monkeypatch.setattr(startup, "COMMANDS", dict.fromkeys(startup.COMMANDS, ["-c", "pass"]))
+    monkeypatch.setattr(startup, "COMMANDS", {name: ["-c", "pass"] for name in startup.COMMANDS})
     said = run_json(capsys, "bench", "startup", "--quick", "--out", tmp_path / "b.json")
     assert json.loads((tmp_path / "b.json").read_text()) == said
     assert {"torch", "salience", "numpy"} <= {r["measured"].removeprefix("size of ") for r in said["rows"]}

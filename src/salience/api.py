@@ -327,7 +327,7 @@ class Predictor:
             "schema": self.schema.to_json()["columns"],
         }
         title = f"What predicts {self.schema.target.name}? A model of {name}"
-        found = importance(explanations) if explanations else {}
+        found = importance(explanations, classes=self.schema.classes) if explanations else {}
         return Report(title, about | run, scores, tuple(findings), tuple(explanations), found)
 
     def describe(self) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from salience.core.errors import ConfigError, UnsupportedError
 from salience.core.progress import listening
+from salience.core.unit import Unit
 from salience.explain.engine import GROUP, explain
 from salience.explain.explanation import Explanation
 from salience.explain.importance import column_shares, importance
@@ -136,7 +137,7 @@ def test_importance_by_column_and_word():
 
 
 def test_importance_of_nothing():
-    assert importance([]) == {"columns": [], "words": []}
+    assert importance([]) == {"columns": [], "words": [], "toward": None}
     zero = explain(LinearToy(variant="zero"), toy_frame(3, 56), faithfulness=False)
     assert importance(zero)["columns"] == []
 
@@ -148,3 +149,19 @@ def test_column_shares_ignore_what_has_no_value():
     assert dict(zip(names, shares[0], strict=True)) == pytest.approx(
         {"title": 0, "review": 0, "age": 1 / 3, "price": 1 / 3, "department": 1 / 3}
     )
+
+
+def test_importance_of_two_classes_is_told_from_one_side():
+    def one(target: str, index: int, value: float) -> Explanation:
+        unit = Unit("text", "text", "good", (0, 4))
+        return Explanation(
+            units=(unit,), values=(value,), inputs={"text": "good"}, kinds={"text": "text"}, row=0, method="m",
+            target=target, quantity="log-odds", prediction=target, probability=0.9, output=value,
+            baseline_output=0.0, baseline="none", completeness_gap=0.0, target_index=index,
+        )  # fmt: skip
+
+    both = [one("yes", 1, 2.0), one("no", 0, -1.0)]
+    result = importance(both, classes=["no", "yes"], min_count=1)
+    assert result["toward"] == "yes"
+    assert result["words"] == [{"word": "good", "column": "text", "mean": 1.5, "count": 2}]
+    assert importance(both, min_count=1)["toward"] is None

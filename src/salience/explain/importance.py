@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,47 @@ MIN_COUNT = 5  # occurrences that a word needs
 
 
 def importance(
-    explanations: Sequence[Explanation], *, min_count: int = MIN_COUNT, words: int = 100, seed: int = 0
-) -> dict[str, list[dict[str, Any]]]:
+    explanations: Sequence[Explanation],
+    *,
+    classes: Sequence[str] | None = None,
+    min_count: int = MIN_COUNT,
+    words: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Summarise explanations of many rows by column and by word.
 
     Args:
         explanations: explanations of rows of one model, by one method.
+        classes: classes of the model. With two of them, log-odds of one are those of the other with the sign
+            turned, so that all rows can be told from the side of the second.
         min_count: occurrences that a word needs to be listed.
         words: words listed, at most.
         seed: seed of the intervals.
 
     Returns:
-        ``{"columns": [{column, share, interval}], "words": [{word, column, mean, count}]}``, both strongest first.
-        ``share`` is the mean over rows of the column's part of all absolute values, with a 95 % bootstrap
-        interval over rows; rows where nothing matters are left out. ``mean`` is the mean signed value of a word
-        over its occurrences. Where classes differ between rows, explain one class to compare words.
+        ``{"columns": [{column, share, interval}], "words": [{word, column, mean, count}], "toward": class}``, lists
+        strongest first. ``share`` is the mean over rows of the column's part of all absolute values, with a 95 %
+        bootstrap interval over rows; rows where nothing matters are left out. ``mean`` is the mean signed value of a
+        word over its occurrences, toward the class ``toward``; None where rows explain different classes.
     """
-    return {"columns": _columns(explanations, seed), "words": _words(explanations, min_count, words)}
+    told = (
+        [_from_side_of(e, classes[1]) for e in explanations]
+        if classes and len(classes) == 2
+        else explanations
+    )
+    targets = {e.target for e in told}
+    return {
+        "columns": _columns(told, seed),
+        "words": _words(told, min_count, words),
+        "toward": targets.pop() if len(targets) == 1 else None,
+    }
+
+
+def _from_side_of(explanation: Explanation, positive: str) -> Explanation:
+    """Turn the sign of an explanation of the other one of two classes."""
+    if not explanation.signed or explanation.against_index is not None or explanation.target_index == 1:
+        return explanation
+    return replace(explanation, values=tuple(-v for v in explanation.values), target=positive, target_index=1)
 
 
 def column_shares(explanations: Sequence[Explanation]) -> tuple[list[str], Float[np.ndarray, "row column"]]:

@@ -177,8 +177,7 @@ def _importance(report: "Report") -> list[Figure]:
         )
         figures.append(share_chart("By column", description, sorted(columns, key=lambda c: -c["share"])))
     words = sorted((w for w in held.get("words") or [] if is_number(w.get("mean"))), key=lambda w: -w["mean"])
-    targets = {e.target for e in explained}
-    toward = f"“{targets.pop()}”" if len(targets) == 1 else "the predicted answer"
+    toward = f"“{held['toward']}”" if held.get("toward") else "the predicted answer"
     quantity = f" ({explained[0].quantity})" if explained else ""
     groups = {
         "for": [w for w in words if w["mean"] >= 0],

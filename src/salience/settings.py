@@ -164,7 +164,8 @@ def make_config(
     asked = merge(written, given, parse_assignments(overrides or []))
     training = asked.get("training")
     exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
-    return build(Config, merge({"preset": name}, PRESETS[name], exact, asked))
+    defaults = config_to_dict(Config(preset=name))  # so that model.number.args.dim=8 keeps the encoder's name
+    return build(Config, merge(defaults, PRESETS[name], exact, asked))
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

@@ -186,7 +186,8 @@ class SalienceClassifier(ClassifierMixin, _SalienceEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
 
 class SalienceRegressor(RegressorMixin, _SalienceEstimator):

@@ -52,9 +52,9 @@ def _command(name: str, command: Any, is_part: bool) -> list[str]:
     for parameter in command.params:
         names = ", ".join(f"`{option}`" for option in parameter.opts)
         if not parameter.opts[0].startswith("-"):
-            names = f"`{parameter.metavar or parameter.name.upper()}`"
+            names = f"`{(parameter.metavar or parameter.name.upper()).replace('|', ' or ')}`"
         help_text = (getattr(parameter, "help", "") or "").replace("|", r"\|")
-        lines.append(f"| {names.replace('|', chr(92) + '|')} | {help_text} |")
+        lines.append(f"| {names} | {help_text} |")
     return [*lines, ""]
 
 

@@ -81,6 +81,14 @@ def name_of(path, target):
     return os.path.relpath((path.parent / target).resolve(), ROOT)
 
 
+def test_every_error_code_is_explained():
+    page = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
+    codes = {code for text in sources for code in re.findall(r"\"(SAL-[A-Z]\d{3})\"", text)}
+    assert len(codes) > 20
+    assert sorted(code for code in codes if f"| {code} |" not in page) == []
+
+
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]

@@ -1,0 +1,12 @@
+"""One thread: small tensors are faster so, and tests may run side by side."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

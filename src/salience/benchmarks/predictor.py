@@ -63,7 +63,9 @@ def _one_set(name: str, drop: tuple[str, ...], quick: bool, seed: int) -> list[d
     return [_row(name, key, schema.task, truth, *result, seed) for key, result in found.items()]
 
 
-def _ours(predictor: Predictor, schema: Any, train: Any, held: Any, test: Any) -> tuple[np.ndarray, float, float]:
+def _ours(
+    predictor: Predictor, schema: Any, train: Any, held: Any, test: Any
+) -> tuple[np.ndarray, float, float]:
     started = time.perf_counter()
     predictor.fit_split(schema, train, held)
     fitted = time.perf_counter()
@@ -88,7 +90,14 @@ def _autogluon(schema: Any, train: Any, test: Any, seconds: float) -> tuple[np.n
 
 
 def _row(
-    name: str, model: str, task: str, truth: np.ndarray, predicted: np.ndarray, seconds: float, milliseconds: float, seed: int
+    name: str,
+    model: str,
+    task: str,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    seconds: float,
+    milliseconds: float,
+    seed: int,
 ) -> dict[str, Any]:
     scores = metrics.scores_with_intervals(task, truth, predicted, seed=seed)
     main = metrics.MAIN[task]

@@ -130,12 +130,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "audit": {"quick": True},
     },
     "good": {
-        "model": {"text": {"name": "disan", "args": {"dim": 50, "embedding_dim": 100}}},
-        "training": {"epochs": 3, "learning_rate": 2e-3, "average": 0.99},
+        "model": {
+            "text": {
+                "name": "disan",
+                "args": {"dim": 50, "embedding_dim": 100, "dropout": 0.2, "ngram_dim": 8},
+            }
+        },
+        "training": {"epochs": 2, "learning_rate": 3e-3, "average": 0.99},
     },
     "best": {
         "model": {
-            "text": {"name": "disan", "args": {"dim": 100, "embedding_dim": 150}},
+            "text": {"name": "disan", "args": {"dim": 100, "embedding_dim": 150, "ngram_dim": 8}},
             "image": {"name": "se_resnet", "args": {"width": 48, "blocks": 2}},
             "hidden": [256],
         },

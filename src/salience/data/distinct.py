@@ -7,6 +7,7 @@ import pandas as pd
 def distinct(series: pd.Series) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (code of each row, −1 where missing; distinct values), or None if values cannot be compared.
 
+    The values are an array of numbers where the column is one, else of objects.
     Python counts ``True``, ``1`` and ``1.0`` as one value.
     """
     try:
@@ -15,4 +16,5 @@ def distinct(series: pd.Series) -> tuple[np.ndarray, np.ndarray] | None:
         codes, values = pd.factorize(series)
     except TypeError:
         return None
-    return codes, np.asarray(values, dtype=object)
+    numeric = isinstance(series.dtype, np.dtype) and series.dtype.kind in "iuf"
+    return codes, np.asarray(values, dtype=None if numeric else object)

@@ -84,8 +84,8 @@ class Number:
 
     def baseline(self, series: pd.Series) -> float:
         """Return the median of the training rows; 0 where all are missing."""
-        middle = float(series.median())
-        return middle if np.isfinite(middle) else 0.0
+        present = series.dropna()
+        return float(present.median()) if len(present) else 0.0
 
 
 class Category:

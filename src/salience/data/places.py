@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 SHOWN = 3
@@ -52,6 +53,8 @@ def brief(value: Any, limit: int = 40) -> str:
     """Return a short readable form of a value, on one line."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
+    if isinstance(value, np.generic):
+        value = value.item()
     text = repr(value) if isinstance(value, str | int | float | bool) else str(value)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

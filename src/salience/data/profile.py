@@ -64,7 +64,10 @@ class Facts:
         if found is None:
             return None
         codes, values = found
-        blank = np.fromiter((_is_blank(value) for value in values), bool, len(values))
+        if values.dtype == object:
+            blank = np.fromiter(map(_is_blank, values), bool, len(values))
+        else:
+            blank = ~np.isfinite(values)
         return np.where(blank[codes], -1, codes) if blank.any() else codes, values
 
     @cached_property
@@ -75,7 +78,7 @@ class Facts:
         codes, values = self.groups
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-        return pd.Series(counts[order], index=pd.Index(values[order], dtype=object))
+        return pd.Series(counts[order], index=pd.Index(values[order], dtype=values.dtype))
 
     @cached_property
     def present(self) -> np.ndarray:

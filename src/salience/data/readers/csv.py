@@ -31,6 +31,8 @@ MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "#N/A
 MAX_CELL = 10_000_000
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 _DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+_PLAIN = re.compile(r"[0-9.eE+\-\n ]*")
+_PLAIN_CODE = re.compile(r"^ *[+-]?0[0-9]+ *$", re.MULTILINE)
 _CODE = re.compile(r"\s*[+-]?0[0-9]+\s*")
 
 
@@ -164,6 +166,16 @@ def typed(cells: tuple[str, ...]) -> pd.Series:
 
 def _numbers(cells: tuple[str, ...]) -> np.ndarray | None:
     """Return the cells as numbers, or None if one is none, or is a code with leading zeros."""
+    joined = "\n".join(cells)
+    if _PLAIN.fullmatch(joined) and "." in joined and not _PLAIN_CODE.search(joined):
+        try:
+            return np.asarray(list(map(float, cells)))
+        except ValueError:
+            pass  # an empty cell, or a date: look at each
+    return _numbers_one_by_one(cells)
+
+
+def _numbers_one_by_one(cells: tuple[str, ...]) -> np.ndarray | None:
     values: list[str | None] = []
     whole = True
     for cell in cells:

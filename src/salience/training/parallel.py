@@ -5,6 +5,7 @@ every parameter, gradient and optimiser state, and gathers the parameters for ea
 """
 
 import copy
+import os
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def accelerator(mixed_precision: str) -> Accelerator:
 
     Raises:
         ConfigError: an unknown precision.
-        UnsupportedError: a precision that this device does not have.
+        UnsupportedError: a precision that this device does not have, or processes that do not find each other.
     """
     if mixed_precision not in PRECISIONS:
         raise ConfigError(
@@ -48,12 +49,19 @@ def accelerator(mixed_precision: str) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()  # shared by the process, and else fixed by the first training
     try:
-        helper = Accelerator(mixed_precision=mixed_precision)
+        helper = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=mixed_precision)
     except ValueError as error:
         raise _unavailable(mixed_precision, str(error)) from None
     if mixed_precision == "fp16" and helper.scaler is None:
         raise _unavailable(
             "fp16", f"On {helper.device.type} there is no loss scaling, so gradients would vanish."
+        )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if helper.num_processes != started:
+        raise UnsupportedError(
+            "The processes that torchrun started do not train together",
+            f"{started} were started, {helper.num_processes} joined.",
+            "Start the run without torchrun.",
         )
     return helper
 

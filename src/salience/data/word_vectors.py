@@ -49,7 +49,7 @@ def fit_word_vectors(
     return _unit_rms(vectors)
 
 
-def _cooccurrence(texts: list[np.ndarray], size: int, window: int):  # noqa: ANN202 - scipy type
+def _cooccurrence(texts: list[np.ndarray], size: int, window: int):
     from scipy.sparse import coo_matrix, csr_matrix
 
     gap = np.full(window, SEPARATOR)
@@ -64,8 +64,10 @@ def _cooccurrence(texts: list[np.ndarray], size: int, window: int):  # noqa: ANN
 
 
 def _unit_rms(vectors: np.ndarray) -> np.ndarray:
+    """Scale each row; rows that are rounding noise of the SVD (words without context) become zero."""
     norm = np.sqrt((vectors**2).mean(axis=1, keepdims=True))
-    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+    real = norm > 1e-3 * norm.max(initial=0.0)
+    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=real)
 
 
 def read_word_vectors(path: Path | str, words: list[str]) -> tuple[np.ndarray, np.ndarray]:

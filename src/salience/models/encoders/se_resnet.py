@@ -1,6 +1,5 @@
 """Image encoder: a small residual network with squeeze-and-excitation."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ CARD = {
     "paper": "Deep Residual Learning (He et al., 2016); Squeeze-and-Excitation Networks (Hu, Shen, Sun, 2018)",
     "year": 2018,
     "url": "https://arxiv.org/abs/1709.01507",
-    "deviates": "Group normalisation in place of batch normalisation: no running statistics, any batch size.",
+    "deviates": "One-group normalisation in place of batch normalisation: any batch size, and channel means stay for the gates.",
     "kinds": ["image"],
     "cost": "O(pixels × width²) a row",
     "defaults": {"size": 32, "width": 32, "blocks": 2},
@@ -40,6 +39,8 @@ SAMPLE = 2000  # training images that colour statistics are taken from
 class Block(nn.Module):
     """Add a gated pair of 3×3 convolutions to the input.
 
+    Normalisation has one group: with one a channel, every mean that the gate looks at would be the same.
+
     Args:
         channels_in: channels of the input.
         channels: channels of the output.
@@ -48,13 +49,12 @@ class Block(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        groups = math.gcd(8, channels)
         self.body = nn.Sequential(
             nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False),
-            nn.GroupNorm(groups, channels),
+            nn.GroupNorm(1, channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.GroupNorm(groups, channels),
+            nn.GroupNorm(1, channels),
             SqueezeExcitation(channels),
         )
         same = stride == 1 and channels_in == channels
@@ -116,7 +116,7 @@ class SEResNetEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
         layers: list[nn.Module] = [
             nn.Conv2d(3, self.width, 3, 1, 1, bias=False),
-            nn.GroupNorm(math.gcd(8, self.width), self.width),
+            nn.GroupNorm(1, self.width),
             nn.ReLU(),
         ]
         channels = self.width

@@ -11,7 +11,9 @@ CODE = re.compile(r"SAL-D\d{3}")
 
 def raised():
     folder = Path(salience.data.__file__).parent
-    return {code for path in folder.rglob("*.py") for code in re.findall(r'code="(SAL-D\d{3})"', path.read_text())}
+    return {
+        code for path in folder.rglob("*.py") for code in re.findall(r'code="(SAL-D\d{3})"', path.read_text())
+    }
 
 
 def test_the_page_and_the_code_agree():

@@ -376,3 +376,20 @@ def test_a_table_of_image_paths(tmp_path):
     with pytest.raises(DataError, match=r"list\.csv, row 2, column 'photo': .*2\.png") as info:
         infer(table.frame, "label", source=table.name)
     assert info.value.code == "SAL-D040"
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_a_truncated_image_is_named_by_row(tmp_path, form):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format=form)
+    ending = form.lower()
+    put(tmp_path, f"1.{ending}", file.getvalue())
+    path = put(tmp_path, "list.csv", f"photo,label\n1.{ending},a\n2.{ending},b\n")
+    put(tmp_path, f"2.{ending}", file.getvalue())
+    table = read(path)
+    assert infer(table.frame, "label").column("photo").kind == "image"
+    put(tmp_path, f"2.{ending}", b"" if form == "TIFF" else file.getvalue()[:-200])
+    with pytest.raises(DataError, match=rf"list\.csv, row 2, column 'photo': .*2\.{ending}") as info:
+        infer(table.frame, "label", source=table.name)
+    assert info.value.code == "SAL-D041"

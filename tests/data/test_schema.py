@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salience.core.errors import DataError, IntegrityError
+from salience.data.datasets.pictures import grey_png
 from salience.data.schema import RARE, Schema, infer
 
 RNG = np.random.default_rng(0)
@@ -48,7 +49,7 @@ def guessed(values, name="x"):
         ("title", [f"Nice {i}" for i in range(ROWS)], "text", "input", "100 % distinct, mean 2.0 words"),
         (
             "photo",
-            [b"\x89PNG\r\n\x1a\n" + bytes([i]) for i in range(ROWS)],
+            [grey_png(np.full((2, 2), i, np.uint8)) for i in range(ROWS)],
             "image",
             "input",
             "encoded picture",

@@ -139,3 +139,39 @@ _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\
 def looks_encoded(value: Any) -> bool:
     """Tell whether bytes begin like a picture's file."""
     return isinstance(value, bytes | bytearray) and bytes(value[:8]).startswith(_MAGIC)
+
+
+def looks_whole(value: Any) -> bool:
+    """Tell whether an encoded picture seems complete, at the price of reading its two ends.
+
+    Args:
+        value: a path or the bytes of a file; other values are held to be whole.
+    """
+    if isinstance(value, bytes | bytearray):
+        return _ends_look_whole(bytes(value[:16]), bytes(value[-64:]), len(value))
+    return _ends_look_whole(*_ends(value)) if isinstance(value, str | Path) else True
+
+
+def _ends(path: str | Path) -> tuple[bytes, bytes, int]:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 64))
+            return head, file.read(), size
+    except OSError:
+        return b"", b"", 0
+
+
+def _ends_look_whole(head: bytes, tail: bytes, size: int) -> bool:
+    if head.startswith(_MAGIC[0]):
+        return tail.endswith(b"IEND\xaeB`\x82")
+    if head.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"GIF8"):
+        return tail.endswith(b";")
+    if head.startswith(b"RIFF"):
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[2:6], "little") <= size
+    return head.startswith(_MAGIC)

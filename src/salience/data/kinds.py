@@ -15,7 +15,7 @@ import pandas as pd
 from salience.core.errors import DataError
 from salience.core.unit import Unit
 from salience.data.distinct import distinct
-from salience.data.images import is_image_object, load_image, missing
+from salience.data.images import is_image_object, load_image, looks_whole, missing
 from salience.data.places import cells, place, row_name, sentence
 from salience.data.words import cut
 
@@ -127,17 +127,20 @@ class Image:
         self.grid = grid
 
     def parse(self, series: pd.Series, where: str = "") -> pd.Series:
-        """Return paths, bytes, PIL images or arrays; the pictures themselves are not decoded.
+        """Return paths, bytes, PIL images or arrays; only pictures that look damaged are decoded.
 
         Raises:
-            DataError: a file is absent (SAL-D040), or a cell is nothing like a picture (SAL-D032).
+            DataError: a file is absent (SAL-D040) or cut short (SAL-D041), or a cell is nothing like a picture
+                (SAL-D032).
         """
         values = []
         for position, value in enumerate(series):
             found, problem = _to_image(value)
-            if problem:
+            if problem or not looks_whole(found):
                 at = place(where, row_name(series.index, position), str(series.name))
-                raise _image_error(value, at, problem)
+                if problem:
+                    raise _image_error(value, at, problem)
+                load_image(found, at)  # decides, and names the place
             values.append(found)
         return pd.Series(values, index=series.index, name=series.name, dtype=object)
 

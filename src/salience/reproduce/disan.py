@@ -31,7 +31,8 @@ DEFAULT_DATA = Path("../shared/data")
 FOLDS = 10
 EPOCHS = {"trec": 20, "subj": 6, "sst2": 8, "sst5": 8}
 OPTIONS = [
-    "model.text.args.dim=100", "model.text.args.dropout=0.4", "model.text.args.word_dropout=0.1",
+    "model.text.name=disan", "model.text.args.ngram_dim=0", "model.text.args.dim=100", "model.text.args.dropout=0.4",
+    "model.text.args.word_dropout=0.1",
     "model.text.args.min_count=1", "model.hidden=[100]", "model.dropout=0.4",
     "training.patience=5", "training.learning_rate=0.002", "training.batch_size=64", "training.average=0.99",
 ]  # fmt: skip

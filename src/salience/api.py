@@ -145,7 +145,7 @@ class Predictor:
         model.fit_parts(rows, target, torch.Generator().manual_seed(config.seed))
         score = metrics.MAIN[self.schema.task]
 
-        def evaluate(current: TableModel) -> dict[str, float]:
+        def evaluate(current: Any) -> dict[str, float]:
             predicted = self._finish(current.outputs(held))
             return _without_nan(metrics.scores(self.schema.task, held_target, predicted))
 
@@ -167,7 +167,8 @@ class Predictor:
     def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
         if self.schema.task == "classification":
             logits = torch.from_numpy(self.model.outputs(held, calibrated=False))
-            self.model.head.calibrate(logits, torch.from_numpy(target))
+            head: Any = self.model.head
+            head.calibrate(logits, torch.from_numpy(target))
 
     # predict
 

@@ -52,7 +52,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the called command and import it."""
         name, stub, rest = super().resolve_command(ctx, args)
-        return name, (load_command(name) if stub else None), rest
+        return name, (load_command(name) if stub and name else None), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run, and tell Ctrl-C from other exits."""

@@ -38,7 +38,9 @@ class BarListener:
 
     def advance(self, handle: Any, note: str) -> None:
         """Move a bar by one step."""
-        self.progress.update(handle, advance=1, **({"note": note} if note else {}))
+        self.progress.advance(handle)
+        if note:
+            self.progress.update(handle, note=note)
 
     def finish(self, handle: Any) -> None:
         """Take the bar away, so that only running stages are shown."""

@@ -3,6 +3,8 @@
 All functions take numpy arrays; scikit-learn is imported inside, since it is slow to import.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from salience.core.stats import bootstrap
@@ -73,7 +75,7 @@ def r2(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(1 - ((truth - predicted) ** 2).sum() / total) if total > 0 else float("nan")
 
 
-METRICS = {
+METRICS: dict[str, dict[str, Callable[..., float]]] = {
     "classification": {"auroc": auroc, "accuracy": accuracy, "macro_f1": macro_f1, "log_loss": log_loss},
     "regression": {"rmse": rmse, "mae": mae, "r2": r2},
 }

@@ -1,6 +1,6 @@
 """Progress of long work: silent in a library, a bar where a face asked for one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -68,7 +68,7 @@ class Stage:
 
 def track(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
     """Yield the items and count each as a step of a stage."""
-    length = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    length = total if total is not None else (len(items) if isinstance(items, Sized) else None)
     with Stage(stage, length) as progress:
         for item in items:
             yield item

@@ -68,7 +68,7 @@ def read_card(path: Path, module: str) -> Card | None:
     if "CARD" not in source:
         return None
     try:
-        value = next((node.value for node in ast.parse(source).body if _assigns_card(node)), None)
+        value = next((v for v in map(_card_value, ast.parse(source).body) if v is not None), None)
         return None if value is None else _checked(ast.literal_eval(value), module)
     except SyntaxError as error:
         reason = f"{path}, line {error.lineno}: {error.msg}"
@@ -78,11 +78,13 @@ def read_card(path: Path, module: str) -> Card | None:
         raise ConfigError(f"The card of {module} is not literal", str(path), fix) from None
 
 
-def _assigns_card(node: ast.stmt) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return isinstance(node, ast.Assign | ast.AnnAssign) and any(
-        isinstance(target, ast.Name) and target.id == "CARD" for target in targets
-    )
+def _card_value(node: ast.stmt) -> ast.expr | None:
+    """Return what a statement assigns to ``CARD``."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return None
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    named = any(isinstance(target, ast.Name) and target.id == "CARD" for target in targets)
+    return node.value if named else None
 
 
 def _checked(fields: Any, module: str) -> Card:

@@ -67,7 +67,7 @@ def inspect(source: Source, target: Target = None, drop: Drop = None, kind: Kind
         "schema": schema.to_json(),
     }
     title = f"{table.name}: {len(table.frame):,} rows"
-    return Answer(data, [schema_table(data["schema"]["columns"], title), *table.notes])
+    return Answer(data, [schema_table(schema.to_json()["columns"], title), *table.notes])
 
 
 commands = {"list": list_sets, "download": download, "inspect": inspect}

@@ -1,7 +1,7 @@
 """``salience explain``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from salience.cli.answer import Answer, note
 from salience.cli.options import Model, Rows, Seed
 from salience.cli.tables import read_rows
 from salience.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLES = (
     "salience explain runs/clothing-reviews new.csv --row 1 --row 7",
@@ -56,7 +59,7 @@ def command(
     return Answer([explanation.to_json() for explanation in explanations], view)
 
 
-def _chosen(frame, row: list[int] | None):
+def _chosen(frame: "pd.DataFrame", row: list[int] | None) -> "pd.DataFrame":
     if row is None:
         if len(frame) > DEFAULT_ROWS:
             note(f"Explaining the first {DEFAULT_ROWS} of {len(frame):,} rows; choose others with --row.")

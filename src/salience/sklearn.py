@@ -172,7 +172,7 @@ class SalienceClassifier(ClassifierMixin, _SalienceEstimator):
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"SalienceClassifier needs at least two classes; y holds one class: {self.classes_[0]!r}."
+                f"SalienceClassifier needs at least two classes; y holds one class: {self.classes_[0]}."
             )
         self._fit_rows(frame, target, _class_names(self.classes_))
         return self

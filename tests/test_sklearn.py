@@ -76,7 +76,7 @@ def test_explanations_have_units_of_all_columns(fitted, reviews):
     row = reviews.drop(columns="recommends").head(1)
     explanation = fitted.explain(row, method="occlusion", target="yes")[0]
     assert {unit.column for unit in explanation.units} == {"review", "days late", "delivery"}
-    assert explanation.target.name == "yes"
+    assert explanation.target == "yes"
 
 
 def test_mixed_rows_are_checked(fitted, reviews):

@@ -79,7 +79,7 @@ def plain() -> Explanation:
     return replace(
         explanation, units=units, values=values, inputs={"title": explanation.inputs["title"]},
         kinds={"title": "text"}, target="yes", prediction="yes", probability=0.9, quantity="log-odds",
-        signed=True, faithfulness=replace(CASES_WITH_TRUTH.faithfulness, scale="probability"),
+        signed=True, target_column="opinion", faithfulness=replace(CASES_WITH_TRUTH.faithfulness, scale="probability"),
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def altered(words: Words, kind: str, **changes: object) -> Words:
 
 def test_plain_sentences():
     assert str(verbalize(plain())).startswith(
-        "The model predicts “yes” with probability 0.90. "
+        "The model predicts “yes” for “opinion” with probability 0.90. "
         "What speaks most for “yes” is the phrase “great dress” (+3.00, 86 % of all evidence for it), "
         "followed by the word “awful” (+0.50, 14 %). Together these 2 parts hold 100 % of all evidence for it. "
         "What speaks most against “yes” is the phrase “awful ,” (−1.50, 86 % of all evidence against it), "
@@ -111,6 +111,7 @@ def test_plain_sentences():
 
 WRONG = {
     "prediction: value": ("prediction", {"value": 0.8}),
+    "prediction: column": ("prediction", {"column": "other"}),
     "prediction: target": ("prediction", {"target": "no"}),
     "evidence: value": ("evidence", {"value": 3.01}),
     "evidence: share": ("evidence", {"share": 85}),

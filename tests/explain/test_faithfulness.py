@@ -35,6 +35,17 @@ def test_numbers_equal_the_definition():
         assert "1, 5, 10, 20, 50 %" in explanation.faithfulness.convention
 
 
+def test_a_contrast_is_the_probability_of_one_of_two():
+    model, frame = LinearToy("multiclass"), toy_frame(1, 32, "multiclass")
+    explanation = explain(model, frame, target=("good", "bad"))[0]
+    removed = [i for i, v in enumerate(explanation.values) if v == max(explanation.values)][:1]
+    row = model.remove(explanation.inputs, tuple(explanation.units[i] for i in removed))
+    z, gone = model._output(explanation.inputs), model._output(row)
+    drop = 1 / (1 + np.exp(z[0] - z[2])) - 1 / (1 + np.exp(gone[0] - gone[2]))
+    one = replace(explanation, units=explanation.units[removed[0] :][:1], values=(1.0,))
+    assert measure(model, [one])[0].comprehensiveness == pytest.approx(drop)
+
+
 def test_the_control_is_the_mean_of_random_orders():
     model, frame = LinearToy(), toy_frame(1, 22)
     explanation = explain(model, frame, faithfulness=False)[0]

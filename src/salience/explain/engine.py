@@ -113,6 +113,7 @@ def _dress(
             signed=card.get("signed", True),
             target_index=target.index,
             against_index=target.against,
+            target_column=model.schema.target.name if model.schema.target else "",
             evidence=attribution.evidence,
         )
         for inputs, name, target, attribution, (prediction, probability) in zip(

@@ -98,6 +98,7 @@ class Explanation:
         signed: False where values say how much, not for or against (attention).
         target_index: position of the class among the outputs.
         against_index: position of the class to contrast with.
+        target_column: name of the predicted column.
         evidence: what else a view can show, such as attention maps by name.
         truth: the true class or number where it is known; it is not looked at.
     """
@@ -123,6 +124,7 @@ class Explanation:
     signed: bool = True
     target_index: int = 0
     against_index: int | None = None
+    target_column: str = ""
     evidence: dict[str, Any] = field(default_factory=dict, compare=False)
     truth: Any = None
 

@@ -126,7 +126,11 @@ def _answers(
     model: BlackBox, explanation: Explanation, outputs: Float[np.ndarray, "line output"]
 ) -> tuple[Float[np.ndarray, " line"], str]:
     if explanation.quantity == "log-odds":
-        return model.predict_proba(outputs)[:, explanation.target_index], "probability"
+        chosen = model.predict_proba(outputs)[:, explanation.target_index]
+        if explanation.against_index is None:
+            return chosen, "probability"
+        other = model.predict_proba(outputs)[:, explanation.against_index]
+        return chosen / (chosen + other), "probability"  # of the one, given that it is one of the two
     spread = target_spread(model)
     return outputs[:, 0] / (spread or 1.0), "standard deviations" if spread else "units of the target"
 

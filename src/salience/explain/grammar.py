@@ -38,7 +38,7 @@ class Claim:
         target: what it speaks for, against, or predicts.
         phrase: the quoted words, cell or region.
         noun: what the phrase is called: ``word phrase mark cell region``.
-        column: the column named beside it; empty where none is.
+        column: the column named beside it, or predicted; empty where none is.
         side: ``"class"``, ``"value"`` or ``"look"``, as in :data:`SIDES`.
         sign: 1 for, −1 against, 0 neither.
         rank: 1 for the strongest part of its sign.
@@ -135,7 +135,8 @@ def _write_prediction(claim: Claim) -> str:
     if claim.side == "value":
         sign = "−" if claim.value < 0 else ""
         return f"The model predicts {sign}{written(claim.value)} for {quote(claim.target)}."
-    return f"The model predicts {quote(claim.target)} with probability {probability(claim.value)}."
+    of = f" for {quote(claim.column)}" if claim.column else ""
+    return f"The model predicts {quote(claim.target)}{of} with probability {probability(claim.value)}."
 
 
 def _item(claim: Claim) -> str:
@@ -281,9 +282,15 @@ def _read_truth(scale: str) -> Callable[[dict[str, str], list[str]], list[Claim]
 
 
 def _read_prediction(side: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    return lambda found, phrases: [
-        Claim("prediction", _target(found, phrases), side=side, value=_read(found["value"]))
-    ]
+    def read(found: dict[str, str], phrases: list[str]) -> list[Claim]:
+        column = phrases[int(found["column"])] if "column" in found else ""
+        return [
+            Claim(
+                "prediction", _target(found, phrases), column=column, side=side, value=_read(found["value"])
+            )
+        ]
+
+    return read
 
 
 def _plain(kind: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
@@ -297,7 +304,10 @@ def _plain(kind: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
 def _readers() -> list[tuple[re.Pattern[str], Any]]:
     value = rf"(?P<value>{NUMBER})"
     forms = [
-        (rf"The model predicts “(?P<target>\d+)” with probability {value}\.", _read_prediction("class")),
+        (
+            rf"The model predicts “(?P<target>\d+)”(?: for “(?P<column>\d+)”)? with probability {value}\.",
+            _read_prediction("class"),
+        ),
         (rf"The model predicts {value} for “(?P<target>\d+)”\.", _read_prediction("value")),
         (r"The model gives no number for “(?P<target>\d+)”\.", _plain("unpredicted")),
         (r"What is explained is “(?P<target>\d+)”\.", _plain("target")),

@@ -75,7 +75,8 @@ def _prediction(e: Explanation) -> tuple[Claim, ...]:
         return (Claim("unpredicted", name),)
     if e.quantity == "value":
         return (Claim("prediction", name, side="value", value=rounded(float(number))),)
-    return (Claim("prediction", name, side="class", value=float(probability(number))),)
+    column = clean(e.target_column)
+    return (Claim("prediction", name, column=column, side="class", value=float(probability(number))),)
 
 
 def _side(e: Explanation) -> str:
@@ -229,7 +230,8 @@ def _check_prediction(c: Claim, e: Explanation, words: Words) -> dict[str, bool]
     if c.side == "value":
         return {"value": rounded(float(e.prediction)) == c.value, "target": clean(e.target) == c.target}
     known = e.probability is not None and abs(e.probability - c.value) <= 0.005 + 1e-12
-    return {"value": known, "target": clean(str(e.prediction)) == c.target}
+    column = clean(e.target_column) == c.column
+    return {"value": known, "target": clean(str(e.prediction)) == c.target, "column": column}
 
 
 def _check_evidence(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:

@@ -73,7 +73,8 @@ def random_explanation(seed: int, values: list[float] | None = None, text: str |
         quantity="value" if regression else "log-odds",
         prediction=float(rng.choice([rng.normal(0, 1000), math.nan])) if regression else "yes",
         probability=None if regression else float(rng.choice([0.0, 1.0, 0.99999, rng.random(), math.nan])),
-        output=1.0, baseline_output=0.0, baseline="nothing", signed=bool(rng.random() < 0.8),
+        output=1.0, baseline_output=0.0, baseline="nothing",
+        target_column=str(rng.choice(["", "verdict", "the ”verdict”"])), signed=bool(rng.random() < 0.8),
         faithfulness=_faithfulness(rng, regression),
     )  # fmt: skip
 

@@ -256,7 +256,7 @@ def _folder(folder: Path, rng: random.Random) -> Path:
         name = rng.choice(["train", "test", "val", "cat", "dog", "train/cat", "test/dog"])
         ending = rng.choice([".png", ".jpg", ".csv", ".txt"])
         path = folder / name if rng.random() < 0.1 else folder / name / f"{rng.randint(0, 3)}{ending}"
-        if path.exists() or path.parent.is_file():
+        if path.exists() or any(parent.is_file() for parent in path.parents):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(mutate(_image(rng), rng))

@@ -170,6 +170,20 @@ def test_names_and_notes(tmp_path):
     assert read(latin, encoding="latin-1").frame["w"].tolist() == ["café"]
 
 
+def test_quotes_in_a_tab_separated_file(tmp_path):
+    quoted = read(put(tmp_path, "a.tsv", 'n\tw\n1\t"x\ty"\n')).frame
+    assert quoted["w"].tolist() == ["x\ty"]
+    table = read(put(tmp_path, "b.tsv", 'n\tw\n1\t"so" he said\n2\tan "odd\n'))
+    assert table.frame["w"].tolist() == ['"so" he said', 'an "odd']
+    assert table.notes == ("quotes are read as plain characters",)
+    with pytest.raises(DataError, match="Row 2 has 1 cells"):
+        read(put(tmp_path, "c.tsv", 'n\tw\n1\t"x"\n2\n'))
+
+
+def test_a_header_that_may_be_a_row_is_remarked(tmp_path):
+    assert "no header line" in read(put(tmp_path, "a.csv", "39,State\n50,Private\n")).notes[0]
+
+
 def test_a_file_of_one_text_column_keeps_its_commas(tmp_path):
     assert read(put(tmp_path, "a.csv", "text\nHello; you\n'Tis | fine\n")).frame.shape == (2, 1)
 
@@ -183,7 +197,7 @@ BAD_JSON = '{"n": 1}\n{"n": }\n'
         ("a.csv", "", {}, "SAL-D002", r"empty\. a\.csv"),
         ("a.csv", " \n\n", {}, "SAL-D002", "empty"),
         ("a.csv.gz", gzip.compress(b""), {}, "SAL-D002", "empty"),
-        ("a.csv", ",,\n1,2,3\n", {}, "SAL-D002", "empty"),
+        ("a.csv", ",,\n1,2,3\n", {}, "SAL-D007", "no column names"),
         ("a.csv", "a,b\n", {}, "SAL-D003", "header but no rows"),
         ("a.json", "[]", {}, "SAL-D003", "no rows"),
         (

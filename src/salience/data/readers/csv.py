@@ -15,9 +15,10 @@ import pandas as pd
 
 from salience.core.errors import DataError
 from salience.data.kinds import MISSING_NUMBERS
+from salience.data.places import sentence
 from salience.data.readers.delimiter import find_delimiter
 from salience.data.readers.options import Options, Parsed
-from salience.data.readers.text import decode, empty_file
+from salience.data.readers.text import decode
 
 CARD = {
     "key": "csv",
@@ -45,13 +46,36 @@ def read(data: bytes, name: str, options: Options) -> Parsed:
     text = decode(data, name, options.encoding)
     delimiter = find_delimiter(text, name, options.delimiter)
     with _cell_limit():
-        rows = _rows(text, name, delimiter)
-        header, notes = _header(rows, name, options)
-        columns = _columns(rows, header, name, delimiter, options)
+        header, columns, notes = _parse(text, name, delimiter, options)
     if delimiter not in ",\t":
         notes.append(f"cells are separated by {delimiter!r}")
     frame = pd.DataFrame({column: typed(cells) for column, cells in zip(header, columns, strict=True)})
     return Parsed(frame, notes)
+
+
+def _parse(
+    text: str, name: str, delimiter: str, options: Options
+) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    """Return names, columns and notes. Tab-separated files often do not quote: then quotes are plain characters."""
+    try:
+        return _parse_as(text, name, delimiter, options, csv.QUOTE_MINIMAL)
+    except DataError:
+        if delimiter != "\t" or '"' not in text:
+            raise
+        try:
+            header, columns, notes = _parse_as(text, name, delimiter, options, csv.QUOTE_NONE)
+            return header, columns, [*notes, "quotes are read as plain characters"]
+        except DataError:
+            pass
+        raise
+
+
+def _parse_as(
+    text: str, name: str, delimiter: str, options: Options, quoting: int
+) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+    rows = _rows(text, name, delimiter, quoting)
+    header, notes = _header(rows, name, options)
+    return header, _columns(rows, header, name, delimiter), notes
 
 
 @contextmanager
@@ -64,9 +88,9 @@ def _cell_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _rows(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, name: str, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
     """Yield (line of its end, cells) of each row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         start = reader.line_num + 1
         try:
@@ -99,20 +123,26 @@ def _header(
         return _checked_names(names, name), []
     _, cells = next(rows, (0, []))
     names = [cell.strip() for cell in cells]
-    if not any(names):
-        raise empty_file(name)
-    if all(_DECIMAL.fullmatch(cell) for cell in names):
-        raise DataError(
-            "The first row holds numbers, not column names",
-            f"{name}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}.",
-            "Add a header line, or give the names: names=[…].",
-            code="SAL-D007",
-        )
+    if all(_DECIMAL.fullmatch(cell) or not cell for cell in names):
+        raise _no_header(names, name)
     unnamed = [i for i, cell in enumerate(names) if not cell]
     for i in unnamed:
         names[i] = f"Unnamed: {i}"
     notes = [f"column {i + 1} has no name and is called {names[i]!r}" for i in unnamed]
+    numbers = [cell for cell in names if _DECIMAL.fullmatch(cell)]
+    if numbers:
+        notes.append(f"a column is called {numbers[0]!r}: if the file has no header line, give names=[…]")
     return _checked_names(names, name), notes
+
+
+def _no_header(names: list[str], file: str) -> DataError:
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return DataError(
+        f"The first row holds {'numbers, not column names' if any(names) else 'no column names'}",
+        sentence(file, shown if any(names) else ""),
+        "Add a header line, or give the names: names=[…].",
+        code="SAL-D007",
+    )
 
 
 def _checked_names(names: list[str], file: str) -> list[str]:
@@ -122,7 +152,7 @@ def _checked_names(names: list[str], file: str) -> list[str]:
             raise DataError(
                 f"Column {name!r} occurs twice in the header",
                 f"{file}: columns {seen[name]} and {position}.",
-                "Rename one of them.",
+                "Rename one of them; if the file has no header line, give the names: names=[…].",
                 code="SAL-D006",
             )
         seen[name] = position
@@ -130,7 +160,7 @@ def _checked_names(names: list[str], file: str) -> list[str]:
 
 
 def _columns(
-    rows: Iterator[tuple[int, list[str]]], header: list[str], name: str, delimiter: str, options: Options
+    rows: Iterator[tuple[int, list[str]]], header: list[str], name: str, delimiter: str
 ) -> list[tuple[str, ...]]:
     found: list[list[str]] = []
     for line, cells in rows:

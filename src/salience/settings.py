@@ -17,13 +17,13 @@ class SplitConfig:
     Attributes:
         how: ``auto``, ``stratified``, ``random``, ``grouped``, ``time`` or ``given``.
         test: share of rows held out for the report.
-        validation: share of the other rows that decides when training stops.
+        validation: share of rows that decides when training stops and sets the temperature.
         column: column of the groups, the time or the given split.
     """
 
     how: str = "auto"
     test: float = 0.2
-    validation: float = 0.1
+    validation: float = 0.08
     column: str | None = None
 
 
@@ -133,10 +133,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": {
             "text": {
                 "name": "disan",
-                "args": {"dim": 50, "embedding_dim": 100, "dropout": 0.2, "ngram_dim": 8},
+                "args": {"dim": 50, "embedding_dim": 100, "dropout": 0.15, "ngram_dim": 8},
             }
         },
-        "training": {"epochs": 2, "learning_rate": 3e-3, "average": 0.99},
+        "training": {"epochs": 1, "learning_rate": 4e-3, "average": 0.99},
     },
     "best": {
         "model": {

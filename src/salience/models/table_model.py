@@ -228,10 +228,17 @@ class TableModel(nn.Module):
             by_column.setdefault(unit.column, []).append(unit)
         columns = {c.name: c for c in self.schema.inputs}
         changed = {
-            name: KINDS[columns[name].kind].remove(row[name], removed, columns[name].baseline)
+            name: KINDS[columns[name].kind].remove(self._seen(row, name), removed, columns[name].baseline)
             for name, removed in by_column.items()
         }
         return {**row, **changed}
+
+    def _seen(self, row: Row, column: str) -> Any:
+        """Return a cell; a text only up to its last word that is read, so that removing words moves no others in."""
+        encoder = next(e for e in self.encoders.values() if column in e.columns)
+        if encoder.kind != "text":
+            return row[column]
+        return row[column][: max((u.locator[1] for u in encoder.units(row) if u.column == column), default=0)]
 
     def attention(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """Return attention maps by encoder name, without those that have none."""

@@ -83,7 +83,7 @@ class Config:
     seed: int = 0
     time_limit: float | None = None
     threads: int | None = None
-    min_updates: int = 600
+    min_updates: int = 260
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     split: SplitConfig = SplitConfig()
@@ -92,15 +92,15 @@ class Config:
 
 
 MIN_PATIENCE = 5
-UPDATES_OF_KIND = {"text": 1, "image": 3}
-UPDATES_OF_TABLE = 10
+UPDATES_OF_KIND = {"text": 1, "image": 6}
+UPDATES_OF_TABLE = 20
 
 
 def training_for(config: Config, kinds: set[str], rows: int) -> TrainingConfig:
     """Return the training options for a table: a small or a light one gets more epochs, and more patience.
 
     ``epochs`` is meant for tens of thousands of texts. Where it would give fewer than ``min_updates`` updates
-    (three times as many with images, ten times as many for numbers and categories alone, whose updates are cheap),
+    (six times as many with images, twenty times as many for numbers and categories alone, whose updates are cheap),
     as many epochs are run as reach that number, and training waits at least five of them for a better score.
 
     Args:

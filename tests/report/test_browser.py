@@ -239,3 +239,13 @@ def test_awkward_reports_run_without_errors(browser, tmp_path):
         with opened(browser, report.save(tmp_path / f"{position}.html")) as page:
             assert page.locator("h1").inner_text() == report.title
             page.wait_for_timeout(50)
+
+
+def test_the_report_of_a_run(browser):
+    named = os.environ.get("SALIENCE_REPORT")
+    if not named:
+        pytest.skip("SALIENCE_REPORT names no report of a run")
+    path = Path(named).resolve()
+    test_it_asks_for_nothing_but_itself(browser, path)
+    test_axe_finds_nothing(browser, path, "light", DESK)
+    test_axe_finds_nothing(browser, path, "dark", PHONE)

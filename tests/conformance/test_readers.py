@@ -59,7 +59,7 @@ def tables(draw):
 def as_csv(columns, delimiter=","):
     file = io.StringIO(newline="")
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
-    frame.to_csv(file, index=False, sep=delimiter, lineterminator="\n")
+    frame.to_csv(file, index=False, sep=delimiter, lineterminator="\r\n")  # so that a lone \r is quoted
     return file.getvalue().encode()
 
 

@@ -135,7 +135,7 @@ def test_regression_in_units_of_the_target(tmp_path):
 
 
 def test_unknown_options_are_refused():
-    with pytest.raises(ConfigError, match="training.epoch'.*epochs"):
+    with pytest.raises(ConfigError, match=r"training.epoch'.*epochs"):
         Predictor("y", overrides=["training.epoch=3"])
     with pytest.raises(ConfigError, match="fast"):
         Predictor("y", preset="fasst")
@@ -144,7 +144,9 @@ def test_unknown_options_are_refused():
 def test_removing_words_moves_no_unread_words_in(predictor):
     limit = predictor.model.encoders["text"].max_tokens
     text = " ".join(["soft"] * limit + ["awful"] * 5)
-    row = predictor.schema.parse(pd.DataFrame([{"review": text, "days late": 1.0, "delivery": "post"}]), target=False)
+    row = predictor.schema.parse(
+        pd.DataFrame([{"review": text, "days late": 1.0, "delivery": "post"}]), target=False
+    )
     row = row.iloc[0].to_dict()
     units = predictor.model.units(row)
     changed = predictor.model.remove(row, [unit for unit in units if unit.kind == "text"][:3])

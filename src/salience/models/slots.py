@@ -1,5 +1,6 @@
 """The slots of a table model: encoder, fusion, head, and the tokens that pass between them."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ class Tokens:
         return replace(self, values=values)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Turn raw cells into tokens and one vector a row.
 
     A text or image encoder serves the columns it is given as one sequence; a number or category encoder
@@ -48,52 +49,52 @@ class Encoder(nn.Module):
         super().__init__()
         self.columns = list(columns)
 
+    @abstractmethod
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn from training rows and build the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Return what :meth:`fit` learned and is not a tensor, as JSON-ready data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
         """Rebuild from :meth:`state`; tensors are loaded afterwards."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, frame: pd.DataFrame) -> list[Any]:
         """Return one compact example a row, computed once for a data set."""
-        raise NotImplementedError
 
     def length(self, example: Any) -> int:
         """Return the number of tokens of an example, for batches of like length."""
         return 1
 
+    @abstractmethod
     def collate(self, examples: list[Any]) -> dict[str, Tensor]:
         """Join examples to tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, batch: dict[str, Tensor]) -> Tokens:
         """Return the continuous input, where gradient methods start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def baseline(self, batch: dict[str, Tensor]) -> Tokens:
         """Return the neutral input of the same shape as :meth:`embed`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Return tokens in context, and one vector a row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def units(self, row: dict[str, Any]) -> tuple[Unit, ...]:
         """Return the units of a raw row, in the order that ``Tokens.unit`` counts them."""
-        raise NotImplementedError
 
     def attention(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return attention maps for explanation, by name; none by default."""
         return {}
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """Join the encoders' outputs to one vector a row.
 
     Args:
@@ -103,33 +104,33 @@ class Fusion(nn.Module):
 
     dim: int
 
+    @abstractmethod
     def forward(
         self, vectors: dict[str, Float[Tensor, "batch _"]], tokens: dict[str, Tokens]
     ) -> Float[Tensor, "batch dim"]:
         """Return one vector a row."""
-        raise NotImplementedError
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Turn the row vector into the answer of a task."""
 
     task: str
 
+    @abstractmethod
     def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch output"]:
         """Return raw outputs: logits, or the standardised target."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, ""]:
         """Return the mean loss of a batch."""
-        raise NotImplementedError
 
     def weight(self, target: Tensor) -> float:
         """Return what the mean loss of these rows is divided by: rows, or the sum of their weights."""
         return float(len(target))
 
+    @abstractmethod
     def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
         """Return outputs as users see them: calibrated logits, or the target in its own units."""
-        raise NotImplementedError
 
 
 class MLP(nn.Sequential):

@@ -1,5 +1,6 @@
 """The part that all word-level text encoders share: vocabulary, word vectors, units."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,9 @@ class WordEncoder(Encoder):
         self.min_count, self.word_dropout, self.trainable = min_count, word_dropout, trainable
         self.ngram_dim = ngram_dim
 
+    @abstractmethod
     def build_network(self, dim_in: int) -> nn.Module:
         """Return the module ``(x, mask) → (context, sentence)``."""
-        raise NotImplementedError
 
     def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
         """Learn vocabulary and word vectors from the training texts."""

@@ -213,7 +213,7 @@ FILES: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "json": ("a.json", _json_lines),
     "parquet": ("a.parquet", _parquet),
     "arrow": ("a.arrow", _arrow),
-    "gzip": ("a.csv.gz", lambda rng: gzip.compress(_csv(rng))),
+    "gzip": ("a.csv.gz", lambda rng: gzip.compress(_csv(rng), mtime=0)),
     "bzip2": ("a.csv.bz2", lambda rng: bz2.compress(_csv(rng))),
     "xz": ("a.jsonl.xz", lambda rng: lzma.compress(_json_lines(rng))),
     "zstandard": ("a.csv.zst", lambda rng: pa.compress(_csv(rng), codec="zstd", asbytes=True)),

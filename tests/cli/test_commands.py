@@ -196,3 +196,15 @@ def test_a_file_without_a_card_or_that_fails_is_one_line(capsys, tmp_path):
         code, said = checked(capsys, tmp_path, text)
         assert code == 2
         assert message in said["error"]
+
+
+@pytest.mark.parametrize("card", cards(), ids=lambda card: f"{card.kind}-{card.key}")
+def test_every_method_has_a_whole_card_and_entry(card):
+    from importlib import import_module
+
+    from salience.testing.cards import CARD_CHECKS, ENTRY_CHECKS
+
+    for check in CARD_CHECKS:
+        check(card, None)
+    for check in ENTRY_CHECKS:
+        check(card, import_module(card.module))

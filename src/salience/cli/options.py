@@ -24,7 +24,8 @@ Drop = Annotated[
 Kind = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="COLUMN=KIND", help="Set a column's kind: text, image, number, category. May be repeated."
+        metavar="COLUMN=KIND",
+        help="Set a column's kind: text, image, number, category; or group, time, ignored. May be repeated.",
     ),
 ]
 Preset = Annotated[

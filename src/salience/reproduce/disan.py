@@ -22,6 +22,7 @@ CARD = {
     "entry": "run",
     "summary": "Test accuracy of the exact DiSAN encoder with 100-d GloVe vectors, beside the paper's figures with 300-d vectors.",
     "paper": "DiSAN: Directional Self-Attention Network for RNN/CNN-Free Language Understanding (Shen et al., AAAI 2018)",
+    "year": 2018,
     "url": "https://arxiv.org/abs/1709.04696",
     "deviates": "100-d vectors of 60,000 words in place of 300-d of 400,000; sentences only, no phrases; AdamW in place of Adadelta; SUBJ on some of its ten folds.",
     "cost": "about half an hour on two cores; quick: a few minutes",

@@ -14,6 +14,8 @@ CARD = {
     "entry": "ClassificationHead",
     "summary": "A small perceptron, cross entropy with optional class weights and label smoothing, temperature fitted on validation rows.",
     "paper": "Temperature: On Calibration of Modern Neural Networks (Guo et al., ICML 2017)",
+    "year": 2017,
+    "faithful": "One temperature, fitted by the log loss of validation rows.",
     "tasks": ["classification"],
     "tiny": {"n_outputs": 3, "hidden": [4]},
 }

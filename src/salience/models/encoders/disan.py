@@ -17,7 +17,7 @@ CARD = {
     "source": "taoshen58/DiSAN, disan.py (facts, tensors for the parity test)",
     "licence": "Apache-2.0",
     "faithful": "The op list of disan.py, output and attention to 1e-5; streamed token-to-token attention gives the same numbers.",
-    "deviates": "A fully padded text pools to zero; a vector a column is added to the words where there are several text columns.",
+    "deviates": "A fully padded text pools to zero; a vector a column is added to the words where there are several text columns. With ngram_dim > 0 (presets good and best; 0 is the default here) n-gram vectors are summed beside the network.",
     "kinds": ["text"],
     "cost": "O(words² × dim) time, O(words × dim) memory a row",
     "defaults": {"dim": 100, "embedding_dim": 100, "dropout": 0.25},

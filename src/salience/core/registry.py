@@ -28,6 +28,7 @@ KINDS = (
     "reader",
     "benchmark",
     "reproduction",
+    "language_model",
 )
 
 

@@ -1,0 +1,1 @@
+"""Linear attention with decay: one function, five backends, states, packing, masks, weights."""

@@ -12,7 +12,7 @@ from salience.explain.attention import Attention, token_weights
 from salience.explain.gradient_x_input import GradientXInput
 from salience.explain.integrated_gradients import IntegratedGradients
 from salience.explain.occlusion import Occlusion
-from salience.explain.rows import evaluate, records, row_bytes
+from salience.explain.rows import COPIES, evaluate, records, row_bytes
 from salience.explain.state import frozen
 from salience.explain.target import resolve
 from salience.testing.toy import CATEGORIES, NUMBERS, LinearToy, ToyFailureError, toy_frame
@@ -160,6 +160,7 @@ def test_rows_are_evaluated_in_calls_within_the_budget():
     model, frame = LinearToy(), toy_frame(10, 19)
     rows = records(model, frame)
     expected, model.calls = model.outputs(frame), 0
-    found = evaluate(model, iter(rows), 3.5 * max(map(row_bytes, rows)) / 2**20)
+    budget = 3.5 * (max(map(row_bytes, rows)) + COPIES * 8 * 2) / 2**20
+    found = evaluate(model, iter(rows), budget, lambda outputs, first: outputs)
     np.testing.assert_allclose(found, expected)
     assert 3 <= model.calls <= 4

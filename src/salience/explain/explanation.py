@@ -38,7 +38,8 @@ class Faithfulness:
             and so few of these do better (none of 20) that luck explains it in at most 5 % of cases;
             ``"not supported"``: random orders do as well or better on average; ``"doubtful"`` otherwise,
             and where all orders are alike, as with a single unit.
-        scale: what the numbers are: ``"probability"``, ``"standard deviations"`` or ``"units of the target"``.
+        scale: what the numbers are: ``"probability"``, ``"standard deviations"``, ``"units of the target"`` or
+            ``"log-probability"``.
         log_odds: the first four numbers on the log-odds, for classification.
         convention: the exact definition, in words.
         forwards: rows that the model evaluated for it.
@@ -84,9 +85,9 @@ class Explanation:
         row: name of the row in the frame that it came from.
         method: key of the explainer.
         target: what is explained: a class, ``"a rather than b"``, or the target column.
-        quantity: ``"log-odds"`` or ``"value"``.
-        prediction: the predicted class, or number.
-        probability: probability of the predicted class; None for regression.
+        quantity: ``"log-odds"``, ``"value"`` or ``"log-probability"``, as in :mod:`salience.explain.target`.
+        prediction: the predicted class, number, or log-probability of the text.
+        probability: probability of the predicted class; None where a number is predicted.
         output: the quantity at the row; None if the method does not look at it.
         baseline_output: the quantity at the neutral input; None likewise.
         baseline: the neutral input, in words.
@@ -179,7 +180,7 @@ class Explanation:
         values["inputs"] = {n: _restored(cell, data["kinds"][n]) for n, cell in data["inputs"].items()}
         if data.get("faithfulness"):
             values["faithfulness"] = Faithfulness.from_json(data["faithfulness"])
-        if data["quantity"] == "value" and data["prediction"] is None:
+        if data["quantity"] != "log-odds" and data["prediction"] is None:
             values["prediction"] = math.nan
         values["evidence"] = {n: np.asarray(v, float) for n, v in data.get("evidence", {}).items()}
         return cls(**values)
@@ -236,6 +237,8 @@ class Explanation:
             return "the model looks here", ""
         if self.quantity == "value":
             return f"raises {self.target}", f"lowers {self.target}"
+        if self.quantity == "log-probability":
+            return f"makes {self.target} more likely", f"makes {self.target} less likely"
         return f"speaks for {self.target}", f"speaks against {self.target}"
 
     def _footer(self) -> str:

@@ -22,6 +22,7 @@ from salience.explain.target import Target, score
 FRACTIONS = (0.01, 0.05, 0.10, 0.20, 0.50)
 ORDERS = 20
 NOISE = 1e-9  # differences below it are rounding
+SATURATED = 500.0  # log-odds beyond which a probability is 0 or 1
 LEVEL = 0.05  # of the test that no better than a random order could do as well by luck
 
 
@@ -63,10 +64,17 @@ def measure(
         for e, plan, found in zip(explanations, plans, units, strict=True)
         for removed in plan.removed
     )
-    with frozen(model):
-        outputs = evaluate(model, rows, memory_mb)
     counts = [len(plan.removed) for plan in plans]
-    parts = np.split(outputs, np.cumsum(counts)[:-1]) if counts else []
+    owner = np.repeat(np.arange(len(plans)), counts)
+
+    def answers(outputs: np.ndarray, first: int) -> np.ndarray:
+        mine = owner[first : first + len(outputs)]
+        parts = [_answers(model, explanations[i], outputs[mine == i]) for i in np.unique(mine)]
+        return np.concatenate(parts) if parts else np.zeros((0, 2))
+
+    with frozen(model):
+        found = evaluate(model, rows, memory_mb, answers)
+    parts = np.split(found, np.cumsum(counts)[:-1]) if counts else []
     seconds = (perf_counter() - begin) / max(sum(counts), 1)
     return [
         _judge(model, explanation, plan, part, seed, seconds)
@@ -90,12 +98,11 @@ def _judge(
     model: BlackBox,
     explanation: Explanation,
     plan: _Plan,
-    outputs: Float[np.ndarray, "line output"],
+    answers: Float[np.ndarray, "line 2"],
     seed: int,
     seconds: float,
 ) -> Faithfulness:
-    answers, scale = _answers(model, explanation, outputs)
-    first = _scores(answers, plan)
+    first, scale = _scores(answers[:, 0], plan), _scale(model, explanation)
     combined = first[0] - first[1]
     gains = combined[0] - combined[1:]
     better = float((gains < -NOISE).mean()) if len(gains) else 0.0
@@ -103,10 +110,7 @@ def _judge(
     names = ("comprehensiveness", "sufficiency", "random_comprehensiveness", "random_sufficiency")
     log_odds = None
     if explanation.quantity == "log-odds":
-        target = Target(explanation.target_index, "", "log-odds", explanation.against_index)
-        log_odds = dict(
-            zip(names, _summary(_scores(score(outputs, [target] * len(outputs)), plan)), strict=True)
-        )
+        log_odds = dict(zip(names, _summary(_scores(answers[:, 1], plan)), strict=True))
     return Faithfulness(
         *_summary(first),
         difference=float(gains.mean()) if len(gains) else 0.0,
@@ -117,22 +121,32 @@ def _judge(
         scale=scale,
         log_odds=log_odds,
         convention=_convention(scale, len(gains)),
-        forwards=len(outputs),
-        seconds=seconds * len(outputs),
+        forwards=len(answers),
+        seconds=seconds * len(answers),
     )  # fmt: skip
 
 
 def _answers(
     model: BlackBox, explanation: Explanation, outputs: Float[np.ndarray, "line output"]
-) -> tuple[Float[np.ndarray, " line"], str]:
-    if explanation.quantity == "log-odds":
-        chosen = model.predict_proba(outputs)[:, explanation.target_index]
-        if explanation.against_index is None:
-            return chosen, "probability"
-        other = model.predict_proba(outputs)[:, explanation.against_index]
-        return chosen / (chosen + other), "probability"  # of the one, given that it is one of the two
-    spread = target_spread(model)
-    return outputs[:, 0] / (spread or 1.0), "standard deviations" if spread else "units of the target"
+) -> Float[np.ndarray, "line 2"]:
+    """Return the answer on its own scale, and the explained quantity."""
+    e = explanation
+    quantity = score(outputs, [Target(e.target_index, "", e.quantity, e.against_index)] * len(outputs))
+    if e.quantity == "log-probability":
+        answer = quantity
+    elif e.quantity == "value":
+        answer = quantity / (target_spread(model) or 1.0)
+    elif e.against_index is None:
+        answer = model.predict_proba(outputs)[:, e.target_index]
+    else:  # probability of the one, given that it is one of the two
+        answer = 1 / (1 + np.exp(-np.clip(quantity, -SATURATED, SATURATED)))
+    return np.stack([answer, quantity], axis=1)
+
+
+def _scale(model: BlackBox, explanation: Explanation) -> str:
+    if explanation.quantity == "value":
+        return "standard deviations" if target_spread(model) else "units of the target"
+    return "probability" if explanation.quantity == "log-odds" else "log-probability"
 
 
 def target_spread(model: Any) -> float | None:
@@ -170,6 +184,7 @@ def _convention(scale: str, orders: int) -> str:
         "probability": "probability of the explained class",
         "standard deviations": "prediction in standard deviations of the training target",
         "units of the target": "prediction in units of the target",
+        "log-probability": "log-probability of the explained text, in nats",
     }[scale]
     shares = ", ".join(f"{100 * fraction:g}" for fraction in FRACTIONS)
     return (

@@ -13,7 +13,7 @@ from salience.explain.model import WhiteBox
 from salience.explain.rows import records
 from salience.explain.target import Target, score
 
-ACTIVATIONS = 48  # activations that a network keeps for backward, in multiples of its input; a rule of thumb
+ACTIVATIONS = 48  # what a network keeps for backward, in multiples of its input, unless it says: a rule of thumb
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def make_path(model: WhiteBox, frame: pd.DataFrame, targets: list[Target], memor
     with torch.no_grad():
         tokens, baseline = model.embed(batch), model.baseline(batch)
     unit = unit_index(model, rows, tokens)
-    row_bytes = sum(t.values[0].numel() * t.values.element_size() for t in tokens.values()) * ACTIVATIONS
+    kept = getattr(model, "activations", ACTIVATIONS)
+    row_bytes = sum(t.values[0].numel() * t.values.element_size() for t in tokens.values()) * kept
     capacity = max(1, int(memory_mb * 2**20 / max(row_bytes, 1)))
     return Path(tokens, baseline, targets, unit, [len(model.units(row)) for row in rows], capacity)
 

@@ -55,8 +55,13 @@ class Occlusion:
         counts = [len(found) + 2 for found in units]  # whole, empty, and one without each unit
         every = [target for target, count in zip(targets, counts, strict=True) for _ in range(count)]
         with frozen(model):
-            outputs = evaluate(model, _variants(model, rows, units), memory_mb)
-        scores, start, result = score(outputs, every), 0, []
+            scores = evaluate(
+                model,
+                _variants(model, rows, units),
+                memory_mb,
+                lambda outputs, first: score(outputs, every[first : first + len(outputs)]),
+            )
+        start, result = 0, []
         seconds = (perf_counter() - begin) / max(sum(counts), 1)
         for count in counts:
             whole, empty = scores[start], scores[start + 1]

@@ -1,6 +1,6 @@
 """Evaluate many changed copies of rows in few calls of a black box."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from salience.explain.model import BlackBox
 
 ROW_BYTES = 2048  # what a short row costs besides its text and images
+COPIES = 4  # of a row's outputs that exist at once: raw, in float64, as probabilities, without the explained class
 
 
 def records(model: BlackBox, frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -29,26 +30,41 @@ def to_frame(model: BlackBox, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def evaluate(
-    model: BlackBox, rows: Iterable[dict[str, Any]], memory_mb: int | float
-) -> Float[np.ndarray, "row output"]:
-    """Return the outputs of rows, in calls as large as the memory budget allows.
+    model: BlackBox,
+    rows: Iterable[dict[str, Any]],
+    memory_mb: int | float,
+    keep: Callable[[Float[np.ndarray, "line output"], int], np.ndarray],
+) -> np.ndarray:
+    """Return what is kept of the outputs of rows, in calls as large as the memory budget allows.
 
     Args:
         model: the model to call.
         rows: raw rows; taken one by one, so that a generator needs no memory of its own.
-        memory_mb: budget for the raw rows of one call, in MiB; the model bounds its own batches.
+        memory_mb: budget for the raw rows and the outputs of one call, in MiB; the model bounds its own batches.
+        keep: from the outputs of one call and the position of its first row to a line a row. All outputs of all
+            rows are never held together: a language model has as many as its vocabulary.
     """
-    budget, held, waiting, results = memory_mb * 2**20, 0, [], []
+    results: list[np.ndarray] = []
+    outputs_bytes = COPIES * 8 * len(model.schema.classes or [None])
+    for waiting in _calls(rows, memory_mb * 2**20, outputs_bytes):
+        outputs = np.asarray(model.outputs(to_frame(model, waiting)), dtype=np.float64)
+        results.append(keep(outputs, sum(map(len, results))))
+    return np.concatenate(results) if results else keep(np.zeros((0, 1)), 0)
+
+
+def _calls(
+    rows: Iterable[dict[str, Any]], budget: float, outputs_bytes: int
+) -> Iterator[list[dict[str, Any]]]:
+    held, waiting = 0, []
     for row in rows:
-        size = row_bytes(row)
+        size = row_bytes(row) + outputs_bytes
         if waiting and held + size > budget:
-            results.append(model.outputs(to_frame(model, waiting)))
+            yield waiting
             held, waiting = 0, []
         waiting.append(row)
         held += size
     if waiting:
-        results.append(model.outputs(to_frame(model, waiting)))
-    return np.concatenate(results).astype(np.float64) if results else np.zeros((0, 1))
+        yield waiting
 
 
 def row_bytes(row: dict[str, Any]) -> int:
@@ -63,7 +79,9 @@ def row_bytes(row: dict[str, Any]) -> int:
 
 
 def describe_baseline(model: BlackBox) -> str:
-    """Return the neutral input in words, for the kinds of column that the model has."""
+    """Return the neutral input in words: the model's own, or that of the kinds of column that it has."""
+    if hasattr(model, "neutral_words"):
+        return model.neutral_words
     neutral = {
         "text": "unknown words",
         "number": "training medians",

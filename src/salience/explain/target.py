@@ -1,6 +1,6 @@
-"""What is explained: one class, one class against another, or a predicted number."""
+"""What is explained: one class, one class against another, a predicted number, or how likely a text is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from salience.core.errors import ConfigError, UnsupportedError, nearest
 
-Spec = str | int | tuple[str | int, str | int]
 
 
 @dataclass(frozen=True)
@@ -19,14 +18,18 @@ class Target:
     Attributes:
         index: position of the class among the outputs; 0 for regression.
         name: what a person reads: the class, ``"a rather than b"``, or the target column.
-        quantity: ``"log-odds"`` (of a class against the others) or ``"value"`` (in units of the target).
-        against: position of the class to contrast with; None against all others.
+        quantity: ``"log-odds"`` (of a class against the others), ``"value"`` (in units of the target) or
+            ``"log-probability"`` (of a text, in nats; the outputs hold one for each text that is asked about).
+        against: position of the class or text to contrast with; None against all others.
     """
 
     index: int
     name: str
     quantity: str
     against: int | None = None
+
+
+Spec = str | int | tuple[str | int, str | int] | Callable[[np.ndarray], list[Target]]
 
 
 def resolve(schema: Any, spec: Spec, outputs: Float[np.ndarray, "row output"]) -> list[Target]:
@@ -36,13 +39,16 @@ def resolve(schema: Any, spec: Spec, outputs: Float[np.ndarray, "row output"]) -
         schema: schema of the model.
         spec: ``"predicted"``; a class, by name or position; a pair of classes ``(a, b)``, which asks why ``a``
             rather than ``b``. Regression knows ``"predicted"`` alone. A number is first looked up as the
-            name of a class, since labels are often numbers.
+            name of a class, since labels are often numbers. A function from the outputs to one target a row is
+            for models that name their own.
         outputs: outputs of the rows, for the predicted class.
 
     Raises:
         ConfigError: there is no such class; the nearest is suggested.
         UnsupportedError: a class was asked of a regression.
     """
+    if callable(spec):
+        return spec(outputs)
     classes = schema.classes
     if classes is None:
         if spec not in ("predicted", "value"):
@@ -77,18 +83,22 @@ def _index(spec: str | int, classes: list[str]) -> int:
 def score(outputs: Any, targets: Sequence[Target]) -> Any:
     """Return the number that each row's target names.
 
-    Log-odds of class ``c`` are ``z_c − logsumexp(z of the others)``; against class ``b``, ``z_c − z_b``.
+    Log-odds of class ``c`` are ``z_c − logsumexp(z of the others)``; against class ``b``, ``z_c − z_b``. The
+    log-probability of one text against another is their difference, the logarithm of how many times likelier it is.
 
     Args:
         outputs: array or tensor (row, output), as a model returns them.
-        targets: one a row.
+        targets: one a row, all of one quantity; log-probabilities all with or all without ``against``.
 
     Returns:
         One number a row, of the same type as ``outputs``; gradients pass through.
     """
     rows, index = np.arange(len(targets)), np.array([t.index for t in targets], dtype=int)
     chosen = outputs[rows, index]
-    if not targets or targets[0].quantity == "value":
+    against = [target.against for target in targets]
+    if targets and None not in against:
+        return chosen - outputs[rows, against]
+    if not targets or targets[0].quantity != "log-odds":
         return chosen
     others = np.ones(tuple(outputs.shape), dtype=bool)
     for row, target in enumerate(targets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -116,11 +117,7 @@ def _check_packing(cu_seqlens: Tensor, batch: int, tokens: int) -> None:
             "Concatenate the sequences along the token axis.",
         )
     edges = cu_seqlens.tolist()
-    if (
-        edges[0] != 0
-        or edges[-1] != tokens
-        or any(a >= b for a, b in zip(edges[:-1], edges[1:], strict=True))
-    ):
+    if edges[0] != 0 or edges[-1] != tokens or any(a >= b for a, b in itertools.pairwise(edges)):
         _refuse(
             "got cu_seqlens that do not rise from 0 to the number of tokens", f"{edges[:8]}, {tokens} tokens.",
             "Pass cumulative lengths, none of them 0.",

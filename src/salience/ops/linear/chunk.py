@@ -11,6 +11,7 @@ at each token, the sum over it and all later tokens of ``q·dq - k·dk``.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +77,7 @@ def _packed_layout(edges: list[int], size: int, device: torch.device) -> tuple[L
     """Start every sequence in a chunk of its own; also return the new place of every token."""
     rows: list[int] = []
     first, places = [], []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         first.append(len(rows))
         places.append(torch.arange(end - start, device=device) + len(rows) * size)
         rows += _plain_layout(end - start, size).rows
@@ -90,7 +91,7 @@ def _spread(x: Tensor, place: Tensor, layout: Layout) -> Tensor:
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, log_decay, initial_state, layout):  # noqa: ANN001, ANN205
+    def forward(ctx, q, k, v, log_decay, initial_state, layout):
         ctx.save_for_backward(q, k, v, log_decay, initial_state)
         ctx.layout = layout
         work = _Work(q, k, v, log_decay, layout)
@@ -98,7 +99,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_out, grad_state):  # noqa: ANN001, ANN205
+    def backward(ctx, grad_out, grad_state):
         q, k, v, log_decay, initial_state = ctx.saved_tensors
         work = _Work(q, k, v, log_decay, ctx.layout)
         return (*work.backward(grad_out, grad_state, initial_state, ctx.needs_input_grad[3]), None)

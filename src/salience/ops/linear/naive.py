@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,7 +32,7 @@ def sequence_bounds(cu_seqlens: Int[Tensor, " boundary"] | None, tokens: int) ->
     if cu_seqlens is None:
         return [(0, tokens)]
     edges = cu_seqlens.tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def recurrent(

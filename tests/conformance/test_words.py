@@ -33,9 +33,12 @@ def test_made_up_explanations_cover_every_kind_of_claim():
         "nothing",
         "zero",
         "missing",
+        "part",
         "truth",
         "unmeasured",
     }
+    sides = {claim.side for e in CASES for claim in verbalize(e).claims}
+    assert sides == {"", "class", "value", "text", "next", "weight", "look"}
 
 
 @settings(max_examples=150, deadline=None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from salience.explain.words import Words
 
 VERDICTS = ("supported", "doubtful", "not supported")
+NEXT_TOKEN = "next token"  # what a language model predicts, in place of the name of a target column
 BAR = 12  # width of a bar in the terminal, in characters
 
 
@@ -85,7 +86,8 @@ class Explanation:
         row: name of the row in the frame that it came from.
         method: key of the explainer.
         target: what is explained: a class, ``"a rather than b"``, or the target column.
-        quantity: ``"log-odds"``, ``"value"`` or ``"log-probability"``, as in :mod:`salience.explain.target`.
+        quantity: ``"log-odds"``, ``"value"`` or ``"log-probability"``, as in :mod:`salience.explain.target`; or
+            ``"weight"``, with which one head of one layer takes in a unit.
         prediction: the predicted class, number, or log-probability of the text.
         probability: probability of the predicted class; None where a number is predicted.
         output: the quantity at the row; None if the method does not look at it.
@@ -99,7 +101,7 @@ class Explanation:
         signed: False where values say how much, not for or against (attention).
         target_index: position of the class among the outputs.
         against_index: position of the class to contrast with.
-        target_column: name of the predicted column.
+        target_column: name of the predicted column; :data:`NEXT_TOKEN`, or the text whose log-probability it is.
         evidence: what else a view can show, such as attention maps by name.
         truth: the true class or number where it is known; it is not looked at.
     """

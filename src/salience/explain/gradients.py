@@ -13,7 +13,9 @@ from salience.explain.model import WhiteBox
 from salience.explain.rows import records
 from salience.explain.target import Target, score
 
-ACTIVATIONS = 48  # what a network keeps for backward, in multiples of its input, unless it says: a rule of thumb
+ACTIVATIONS = (
+    48  # what a network keeps for backward, in multiples of its input, unless it says: a rule of thumb
+)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,29 @@ SIDES = {  # (task, sign) → lead of the sentence, what a share is a share of, 
     ),
     ("value", 1): ("What raises {} most is", "of all that raises it", "Nothing raises {}."),
     ("value", -1): ("What lowers {} most is", "of all that lowers it", "Nothing lowers {}."),
+    ("text", 1): (
+        "What makes {} more likely is",
+        "of all that makes it more likely",
+        "Nothing makes {} more likely.",
+    ),
+    ("text", -1): (
+        "What makes {} less likely is",
+        "of all that makes it less likely",
+        "Nothing makes {} less likely.",
+    ),
+    ("weight", 1): ("What {} adds most is", "of all that it adds", "There is nothing that {} adds."),
+    ("weight", -1): (
+        "What {} takes away most is",
+        "of all that it takes away",
+        "There is nothing that {} takes away.",
+    ),
     ("look", 1): ("For {} the model looks most at", "of all attention", "For {} the model looks at nothing."),
 }
 SCALES = {  # scale of a truth claim → what changes, before and after the name of the target
     "probability": ("the probability of", ""),
     "standard deviations": ("the prediction of", " (in standard deviations)"),
     "units of the target": ("the prediction of", " (in its own units)"),
+    "log-probability": ("the log-probability of", ""),
 }
 
 
@@ -34,12 +51,13 @@ class Claim:
     """State one checkable thing that a sentence says.
 
     Attributes:
-        kind: ``prediction unpredicted target evidence coverage nothing zero empty missing truth unmeasured``.
+        kind: ``prediction unpredicted target evidence coverage nothing zero empty missing part truth unmeasured``.
         target: what it speaks for, against, or predicts.
         phrase: the quoted words, cell or region.
         noun: what the phrase is called: ``word phrase mark cell region``.
         column: the column named beside it, or predicted; empty where none is.
-        side: ``"class"``, ``"value"`` or ``"look"``, as in :data:`SIDES`.
+        side: ``"class"``, ``"value"``, ``"text"``, ``"weight"`` or ``"look"``, as in :data:`SIDES`; of a prediction
+            also ``"next"``, the next token of a text.
         sign: 1 for, −1 against, 0 neither.
         rank: 1 for the strongest part of its sign.
         share: share of all of its sign, in whole percent.
@@ -135,6 +153,11 @@ def _write_prediction(claim: Claim) -> str:
     if claim.side == "value":
         sign = "−" if claim.value < 0 else ""
         return f"The model predicts {sign}{written(claim.value)} for {quote(claim.target)}."
+    if claim.side == "text":
+        sign = "−" if claim.value < 0 else ""
+        return f"The model gives {quote(claim.target)} the log-probability {sign}{written(claim.value)}."
+    if claim.side == "next":
+        return f"The model expects {quote(claim.target)} next, with probability {probability(claim.value)}."
     of = f" for {quote(claim.column)}" if claim.column else ""
     return f"The model predicts {quote(claim.target)}{of} with probability {probability(claim.value)}."
 
@@ -195,6 +218,7 @@ _WRITERS: dict[str, Callable[..., str]] = {
     "zero": lambda claim: "No part of this row makes a difference: every value is zero.",
     "empty": lambda claim: "This row has no parts to explain.",
     "missing": _write_missing,
+    "part": lambda claim: "These weights are exact, but one layer is only a part of the model.",
     "truth": _write_truth,
     "unmeasured": lambda claim: "Whether this explanation is true was not measured.",
 }
@@ -309,11 +333,15 @@ def _readers() -> list[tuple[re.Pattern[str], Any]]:
             _read_prediction("class"),
         ),
         (rf"The model predicts {value} for “(?P<target>\d+)”\.", _read_prediction("value")),
+        (rf"The model gives “(?P<target>\d+)” the log-probability {value}\.", _read_prediction("text")),
+        (rf"The model expects “(?P<target>\d+)” next, with probability {value}\.", _read_prediction("next")),
         (r"The model gives no number for “(?P<target>\d+)”\.", _plain("unpredicted")),
         (r"What is explained is “(?P<target>\d+)”\.", _plain("target")),
         (r"(?P<count>\d+) parts? (?:has|have) no value\.", _plain("missing")),
     ]
-    forms += [(re.escape(_WRITERS[kind](None)), _plain(kind)) for kind in ("zero", "empty", "unmeasured")]
+    forms += [
+        (re.escape(_WRITERS[kind](None)), _plain(kind)) for kind in ("zero", "empty", "part", "unmeasured")
+    ]
     for (side, sign), (lead, whole, nothing) in SIDES.items():
         forms.append((rf"{_lead(lead)} (?P<items>the .*)\.", _read_evidence(side, sign)))
         coverage = rf"Together these (?P<count>\d+) parts hold {SHARE} {re.escape(whole)}\."

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from salience.explain.model import BlackBox
 
 ROW_BYTES = 2048  # what a short row costs besides its text and images
-COPIES = 4  # of a row's outputs that exist at once: raw, in float64, as probabilities, without the explained class
+COPIES = (
+    4  # of a row's outputs that exist at once: raw, in float64, as probabilities, without the explained class
+)
 
 
 def records(model: BlackBox, frame: pd.DataFrame) -> list[dict[str, Any]]:

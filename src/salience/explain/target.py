@@ -10,7 +10,6 @@ from jaxtyping import Float
 from salience.core.errors import ConfigError, UnsupportedError, nearest
 
 
-
 @dataclass(frozen=True)
 class Target:
     """Name one number that a model computes for a row.

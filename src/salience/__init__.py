@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Predictor": "salience.api",
     "load": "salience.api",
+    "LanguageModel": "salience.language",
     "run": "salience.pipeline",
     "read": "salience.data.readers",
     "Schema": "salience.data.schema",

@@ -116,7 +116,10 @@ def tensor_digest(tensors: dict[str, Tensor], text: str) -> str:
 
 
 def data_digest(values: Iterable[Any]) -> str:
-    """Return the SHA-256 of prepared rows: nested dictionaries, sequences, arrays, tensors and plain values."""
+    """Return the SHA-256 of prepared rows: nested dictionaries, sequences, arrays, tensors and plain values.
+
+    What has a ``digest`` of its own, as rows on disk do, is not read.
+    """
     digest = hashlib.sha256()
     for part in _chunks(values):
         digest.update(part)
@@ -124,6 +127,8 @@ def data_digest(values: Iterable[Any]) -> str:
 
 
 def _chunks(value: Any) -> Iterable[Any]:
+    if isinstance(digest := getattr(value, "digest", None), str):
+        value = digest
     if isinstance(value, Tensor):
         value = value.numpy(force=True)
     if isinstance(value, np.ndarray) and value.dtype != object:

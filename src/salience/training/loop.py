@@ -29,7 +29,8 @@ CHECKPOINT = "checkpoint.safetensors"
 RANGES = {
     "epochs": (0, math.inf), "batch_size": (1, math.inf), "learning_rate": (0.0, math.inf), "clip": (0.0, math.inf),
     "weight_decay": (0.0, math.inf), "warmup": (0.0, 1.0), "average": (0.0, 1.0), "patience": (1, math.inf),
-    "accumulate": (1, math.inf), "checkpoint_seconds": (0.0, math.inf),
+    "accumulate": (1, math.inf), "checkpoint_seconds": (0.0, math.inf), "beta1": (0.0, 1.0), "beta2": (0.0, 1.0),
+    "floor": (0.0, 1.0), "steps": (0, math.inf), "evaluate_steps": (0, math.inf),
 }  # fmt: skip
 NOT_FINITE = "the loss was not finite"
 
@@ -51,6 +52,12 @@ class TrainingConfig:
         mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``; weights, optimiser and evaluation stay in float32.
         sharding: ``"ddp"`` or ``"fsdp"``, when started with several processes.
         checkpoint_seconds: time between checkpoints inside an epoch; one is written after every epoch.
+        beta1: AdamW's memory of gradients.
+        beta2: AdamW's memory of squared gradients; 0.95 is usual for language models.
+        floor: rate at the end of the cosine, as a share of the peak.
+        steps: exact number of optimiser steps, in place of ``epochs``; 0 for whole epochs.
+        evaluate_steps: steps between two validations, in place of an epoch; ``patience`` and the history then count
+            these; 0 for one after every pass over the rows.
     """
 
     epochs: int = 10
@@ -65,6 +72,11 @@ class TrainingConfig:
     mixed_precision: str = "no"
     sharding: str = "ddp"
     checkpoint_seconds: float = 30.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    floor: float = 0.0
+    steps: int = 0
+    evaluate_steps: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -127,7 +139,11 @@ class Trainer:
         self.core = objective.model
         sharded = self.core is not self.bare
         self.optimizer = self.accelerator.prepare(
-            torch.optim.AdamW(decay_groups(self.core, config.weight_decay), lr=config.learning_rate)
+            torch.optim.AdamW(
+                decay_groups(self.core, config.weight_decay),
+                lr=config.learning_rate,
+                betas=(config.beta1, config.beta2),
+            )
         )
         self.objective = objective if sharded else self.accelerator.prepare(objective)
         self.progress = Progress()
@@ -135,7 +151,9 @@ class Trainer:
         self.average = {n: p.detach().clone() for n, p in self._trained()} if config.average else {}
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.core.named_parameters() if p.requires_grad]
+        # a parameter with two names (a tied head) under both, since the state of a module has both
+        named = self.core.named_parameters(remove_duplicate=False)
+        return [(name, p) for name, p in named if p.requires_grad]
 
     def fit(
         self, examples: list[Any], target: np.ndarray, evaluate: Evaluate, score: str, higher: bool = True
@@ -143,8 +161,9 @@ class Trainer:
         """Train, and leave the best weights in the model, in evaluation mode.
 
         Args:
-            examples: prepared training rows.
-            target: one entry a row.
+            examples: prepared training rows: a list, or a sequence that reads them when asked and has ``lengths``
+                and a ``digest`` of its rows.
+            target: one entry a row; an array, or what gives one for an array of row numbers and has a ``digest``.
             evaluate: maps the model, in evaluation mode, to validation metrics.
             score: the metric that decides.
             higher: whether a higher score is better.
@@ -156,7 +175,8 @@ class Trainer:
             SalienceError: the loss became infinite or NaN before the first validation (SAL-T001).
         """
         self.examples, self.target = examples, target
-        self.lengths = np.array([self.bare.length(e) for e in examples])
+        own = getattr(examples, "lengths", None)  # rows that are read from disk know them without being read
+        self.lengths = np.array([self.bare.length(e) for e in examples]) if own is None else own
         self.evaluate, self.score, self.sign = evaluate, score, 1.0 if higher else -1.0
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.seed + self.accelerator.process_index)
@@ -171,12 +191,17 @@ class Trainer:
 
     def _train(self) -> None:
         self.started = self.saved = time.perf_counter()
-        steps = math.ceil(len(self.examples) / self.config.batch_size)
-        with Stage("train", self.config.epochs * steps) as stage:
-            for _ in range(self.progress.epoch * steps + self.progress.step):
+        config = self.config
+        self.steps_of_pass = math.ceil(len(self.examples) / config.batch_size)
+        self.steps = config.steps or config.epochs * self.steps_of_pass
+        self.steps_of_epoch = config.evaluate_steps or self.steps_of_pass
+        self.unit = "round" if config.evaluate_steps else "epoch"
+        self.batches: tuple[int, list[np.ndarray]] = (-1, [])
+        with Stage("train", self.steps) as stage:
+            for _ in range(self.progress.epoch * self.steps_of_epoch + self.progress.step):
                 stage.step("resumed")
             while not self.progress.stopped:
-                broken = self._run_epoch(stage) if self.config.epochs else ""
+                broken = self._run_epoch(stage) if self.steps else ""
                 if broken and self.progress.best_epoch >= 0:
                     self.progress.stopped = broken
                     self._save()  # with the mark that training ended, so that it is not done again
@@ -192,25 +217,37 @@ class Trainer:
         """Return why there is no further epoch, or an empty string."""
         done, best = self.progress.epoch, self.progress.best_epoch
         if best >= 0 and done - 1 - best >= self.config.patience:
-            return f"no better {self.score} for {self.config.patience} epochs"
-        return "all epochs done" if done >= self.config.epochs else ""
+            return f"no better {self.score} for {self.config.patience} {self.unit}s"
+        return f"all {'steps' if self.config.steps else 'epochs'} done" if self._steps_left() <= 0 else ""
+
+    def _steps_left(self) -> int:
+        """Return the steps from the start of the epoch to the end of training."""
+        return self.steps - self.progress.epoch * self.steps_of_epoch
 
     def _run_epoch(self, stage: Stage) -> str:
         """Work through the rest of the epoch; return why it was broken off, or an empty string."""
         progress = self.progress
-        batches = epoch_batches(self.lengths, self.config.batch_size, self.seed, progress.epoch)
+        steps = min(self.steps_of_epoch, self._steps_left())
         self.objective.train()
-        for number in range(progress.step, len(batches)):
-            loss = self._backward(batches[number])
-            self._update(self.config.epochs * len(batches))
+        for number in range(progress.step, steps):
+            loss = self._backward(self._batch(progress.epoch * self.steps_of_epoch + number))
+            self._update(self.steps)
             progress.step, progress.loss = number + 1, progress.loss + loss
-            stage.step(f"epoch {progress.epoch + 1}, loss {loss:.3f}")
+            stage.step(f"{self.unit} {progress.epoch + 1}, loss {loss:.3f}")
             stopped, due = parallel.from_main(self.accelerator, (self._broken(loss), self._due()))
             if stopped:
                 return stopped
-            if due and progress.step < len(batches):
+            if due and progress.step < steps:
                 self._save()
         return ""
+
+    def _batch(self, step: int) -> np.ndarray:
+        """Return the rows of a step; the batches of one pass over the rows are kept."""
+        number, step = divmod(step, self.steps_of_pass)
+        if self.batches[0] != number:
+            batches = epoch_batches(self.lengths, self.config.batch_size, self.seed, number)
+            self.batches = number, batches
+        return self.batches[1][step]
 
     def _broken(self, loss: float) -> str:
         if not math.isfinite(loss):
@@ -244,7 +281,9 @@ class Trainer:
     def _update(self, total: int) -> None:
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.progress.updates, total, config.learning_rate, config.warmup)
+            group["lr"] = rate_at(
+                self.progress.updates, total, config.learning_rate, config.warmup, config.floor
+            )
         if config.clip:
             self.accelerator.clip_grad_norm_(self.core.parameters(), config.clip)
         self.optimizer.step()
@@ -323,7 +362,7 @@ class Trainer:
         if not all(parallel.from_all(self.accelerator, found is not None)):
             return
         groups, self.progress = found
-        parameters = dict(self.core.named_parameters())
+        parameters = dict(self.core.named_parameters(remove_duplicate=False))
         self.core.load_state_dict(
             {n: parallel.like(t, parameters.get(n, t)) for n, t in groups["model"].items()}
         )

@@ -27,17 +27,19 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
 
 
-def rate_at(update: int, total: int, peak: float, warmup: float) -> float:
-    """Return the learning rate of an update: linear warm-up, then a cosine to zero.
+def rate_at(update: int, total: int, peak: float, warmup: float, floor: float = 0.0) -> float:
+    """Return the learning rate of an update: linear warm-up, then a cosine to a floor.
 
     Args:
         update: number of the update, from 0.
         total: updates of the whole training.
         peak: highest rate.
         warmup: share of the updates in which the rate rises.
+        floor: rate at the end, as a share of the peak.
     """
     warm = max(1, round(warmup * total))
     if update < warm:
         return peak * (update + 1) / warm
     done = min(1.0, (update - warm) / max(1, total - warm))
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
+    low = floor * peak
+    return low + (peak - low) * 0.5 * (1 + math.cos(math.pi * done))

@@ -7,13 +7,14 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 from salience.core.errors import DataError, nearest
 
 MAX_BYTES = 2 << 30
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".brotli")
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
 def _zstd(file: IO[bytes]) -> Any:
@@ -54,6 +55,18 @@ def unpack(data: bytes, name: str, table: str = "auto") -> tuple[bytes, str, str
     return data, name, ""
 
 
+def open_stream(path: Path) -> IO[bytes]:
+    """Open a file for reading from the start to the end, unpacked if it is compressed (not zip).
+
+    What a damaged file raises is one of :data:`DAMAGE`.
+    """
+    file = path.open("rb")
+    head = file.read(8)
+    file.seek(0)
+    opener = next((opener for magic, _, opener in _OPENERS if head.startswith(magic)), None)
+    return opener(file) if opener else file
+
+
 def inner_name(name: str) -> str:
     """Return ``"a.csv"`` for ``"a.csv.gz"``."""
     path = PurePath(name)
@@ -64,8 +77,8 @@ def _inflate(data: bytes, name: str, compression: str, opener: Callable[[IO[byte
     try:
         with opener(io.BytesIO(data)) as file:
             content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        raise _damaged(name, compression, error) from None
+    except DAMAGE as error:
+        raise damaged(name, compression, error) from None
     return _limited(content, name)
 
 
@@ -85,7 +98,8 @@ def too_large(name: str) -> DataError:
     )
 
 
-def _damaged(name: str, compression: str, error: Exception) -> DataError:
+def damaged(name: str, compression: str, error: Exception) -> DataError:
+    """Return the error for a file that does not unpack."""
     return DataError(
         f"The {compression} file is damaged",
         f"{name}: {error or type(error).__name__}.",
@@ -102,8 +116,8 @@ def _unzip(data: bytes, name: str, table: str) -> tuple[bytes, str]:
                 raise too_large(name)
             with file.open(member) as content:
                 return _limited(content.read(MAX_BYTES + 1), name), PurePath(member).name
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        raise _damaged(name, "zip", error) from None
+    except (zipfile.BadZipFile, *DAMAGE) as error:
+        raise damaged(name, "zip", error) from None
     except (RuntimeError, NotImplementedError) as error:
         raise DataError(
             "The zip file cannot be opened",

@@ -20,7 +20,7 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         DataError: bytes that are not of the encoding (SAL-D008), NUL bytes (SAL-D009), nothing but white space
             (SAL-D002).
     """
-    encoding = encoding or next((found for mark, found in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = encoding or marked_encoding(data)
     try:
         text = data.decode(encoding)
     except LookupError:
@@ -41,6 +41,11 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
     if not text.strip():
         raise empty_file(name)
     return text
+
+
+def marked_encoding(data: bytes) -> str:
+    """Return the encoding that the byte order mark at the start of a file says; UTF-8 if there is none."""
+    return next((found for mark, found in _MARKS if data.startswith(mark)), "utf-8")
 
 
 def empty_file(name: str) -> DataError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -126,6 +126,9 @@ class LanguageModel(nn.Module):
 
     Config: ClassVar[type[LanguageModelConfig]] = LanguageModelConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    constant_state: ClassVar[bool] = (
+        True  # whether the cache stays the same size, so that any text can be streamed
+    )
 
     def __init__(self, config: LanguageModelConfig | None = None) -> None:
         super().__init__()
@@ -215,7 +218,7 @@ class LanguageModel(nn.Module):
         attention_mask: Tensor | None = None,
         cu_seqlens: Int[Tensor, " boundary"] | None = None,
         cache: Cache | None = None,
-        need_weights: bool = False,
+        need_weights: bool | Literal["last"] = False,
     ) -> Any:
         """Return the logits, from embedded tokens.
 
@@ -225,7 +228,8 @@ class LanguageModel(nn.Module):
             cu_seqlens: as in :meth:`forward`.
             cache: as in :meth:`forward`.
             need_weights: whether to return also the effective weights of each layer, a list of
-                ``[batch head query key]``; token² memory, and only for whole sequences, without a cache.
+                ``[batch head query key]``; token² memory, and only for whole sequences, without a cache. ``"last"``:
+                those of the last query alone, ``[batch head 1 key]``.
         """
         features, weights = self.features(
             x, attention_mask=attention_mask, cu_seqlens=cu_seqlens, cache=cache, need_weights=need_weights
@@ -240,7 +244,7 @@ class LanguageModel(nn.Module):
         attention_mask: Tensor | None = None,
         cu_seqlens: Int[Tensor, " boundary"] | None = None,
         cache: Cache | None = None,
-        need_weights: bool = False,
+        need_weights: bool | Literal["last"] = False,
     ) -> tuple[Float[Tensor, "batch token dim"], list[Tensor]]:
         """Return what the head reads (``lm_head`` makes it logits), and the weights of each layer if wanted."""
         mask = _checked_mask(attention_mask, x)

@@ -60,6 +60,7 @@ class Transformer(LanguageModel):
 
     Config = TransformerConfig
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {name: _twin(size) for name, size in SIZES.items()}
+    constant_state: ClassVar[bool] = False
     config: TransformerConfig
 
     def token_mixer(self, layer: int) -> CausalSoftmaxAttention:

@@ -1,0 +1,151 @@
+"""A corpus as one long array of tokens, kept on disk and mapped into memory.
+
+The array is ``end d1 end d2 end … dn end``: an end-of-document token before, between and after the documents, so that
+the first token of a document has something to be predicted from, and its end is predicted too.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from salience.core.io import dumps, read_json, write_json
+from salience.core.progress import Stage
+from salience.data import corpus
+from salience.data.corpus import AS_FOUND, Piece, Reading, Source
+from salience.data.tokenizers import Tokenizer
+
+FORMAT = 1
+TOKENS, BYTES = 0, 1
+
+
+@dataclass(frozen=True)
+class TokenArray:
+    """Hold the tokens of a corpus.
+
+    Attributes:
+        ids: all tokens, with an end-of-document token before, between and after the documents; mapped from disk
+            where the corpus comes from files.
+        documents: int64 (document, 2): tokens and bytes of each document, without its end.
+        end_id: the token between documents.
+        digest: of the tokens.
+    """
+
+    ids: np.ndarray
+    documents: np.ndarray
+    end_id: int
+    digest: str
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Return where each document's tokens start, after the end-of-document token."""
+        lengths = self.documents[:, TOKENS] + 1
+        return np.cumsum(lengths) - lengths + 1
+
+
+def token_type(vocab_size: int) -> np.dtype:
+    """Return the smallest unsigned type that holds every id."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
+def tokenize(
+    source: Source, tokenizer: Tokenizer, reading: Reading = AS_FOUND, cache: Path | str | None = None
+) -> TokenArray:
+    """Turn a corpus into tokens, document by document.
+
+    Files are tokenised once: the tokens go to a folder of the cache and are found there the next time, as long as
+    paths, sizes, times of change, tokenizer and reading are the same. Documents in memory stay there.
+
+    Args:
+        source: see :func:`salience.data.corpus.pieces`.
+        tokenizer: the tokenizer.
+        reading: how the source is read.
+        cache: folder of token files.
+
+    Raises:
+        DataError: see :func:`salience.data.corpus.pieces`.
+    """
+    paths = corpus.files(source)
+    if not paths or cache is None:
+        ids, documents = io.BytesIO(), io.BytesIO()
+        digest = _write(corpus.pieces(source, reading), tokenizer, ids, documents)
+        kind = token_type(tokenizer.vocab_size)
+        table = np.frombuffer(documents.getbuffer(), np.int64).reshape(-1, 2)
+        return TokenArray(np.frombuffer(ids.getbuffer(), kind), table, tokenizer.end_id, digest)
+    folder = Path(cache) / _key(paths, tokenizer, reading)
+    if not (folder / "meta.json").is_file():
+        with _new_folder(folder) as temporary:
+            _write_folder(corpus.pieces(source, reading), tokenizer, temporary)
+    return _open(folder, tokenizer)
+
+
+def _key(paths: list[Path], tokenizer: Tokenizer, reading: Reading) -> str:
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    text = dumps([FORMAT, facts, tokenizer.to_json(), vars(reading)], indent=None)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill; it gets its name when it is full, unless another process was faster."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_folder(found: Iterator[Piece], tokenizer: Tokenizer, folder: Path) -> None:
+    with (folder / "ids.bin").open("wb") as ids, (folder / "documents.bin").open("wb") as documents:
+        digest = _write(found, tokenizer, ids, documents)
+        for file in (ids, documents):
+            file.flush()
+            os.fsync(file.fileno())
+    write_json(folder / "meta.json", {"format": FORMAT, "digest": digest})
+
+
+def _write(found: Iterator[Piece], tokenizer: Tokenizer, ids: IO[bytes], documents: IO[bytes]) -> str:
+    """Write tokens and counts as they come; return the digest of the tokens."""
+    kind = token_type(tokenizer.vocab_size)
+    end = np.array([tokenizer.end_id], kind).tobytes()
+    digest = hashlib.sha256(kind.str.encode())
+    counts, written = np.zeros(2, np.int64), 0
+
+    def put(data: bytes) -> None:
+        ids.write(data)
+        digest.update(data)
+
+    put(end)
+    with Stage("tokenise") as stage:
+        for piece in found:
+            tokens = tokenizer.encode_array(piece.text).astype(kind, copy=False)
+            put(tokens.tobytes())
+            counts += (len(tokens), int(tokenizer.byte_lengths[tokens].sum()))
+            if piece.ends:
+                put(end)
+                documents.write(counts.tobytes())
+                counts = np.zeros(2, np.int64)
+            written += len(tokens)
+            stage.step(f"{written:,} tokens")
+    return digest.hexdigest()
+
+
+def _open(folder: Path, tokenizer: Tokenizer) -> TokenArray:
+    meta = read_json(folder / "meta.json")
+    ids = np.memmap(folder / "ids.bin", token_type(tokenizer.vocab_size), mode="r")
+    documents = np.memmap(folder / "documents.bin", np.int64, mode="r").reshape(-1, 2)
+    return TokenArray(ids, documents, tokenizer.end_id, meta["digest"])

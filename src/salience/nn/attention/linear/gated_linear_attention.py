@@ -1,6 +1,7 @@
 """Gated linear attention: the token mixer of TransNormerLLM."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,7 +13,7 @@ from salience.core.errors import ConfigError
 from salience.nn.embeddings.lrpe import LRPE
 from salience.nn.embeddings.positions import token_positions
 from salience.nn.norms.simple_rms_norm import SimpleRMSNorm
-from salience.ops import LinearAttentionState, linear_attention
+from salience.ops import LinearAttentionState, contribution, linear_attention
 
 CARD = {
     "key": "gated_linear_attention",
@@ -95,7 +96,7 @@ class GatedLinearAttention(nn.Module):
         position: Int[Tensor, "batch token"] | None = None,
         state: LinearAttentionState | None = None,
         keep_state: bool = False,
-        need_weights: bool = False,
+        need_weights: bool | Literal["last"] = False,
     ) -> tuple[
         Float[Tensor, "batch token dim"],
         LinearAttentionState | None,
@@ -111,7 +112,8 @@ class GatedLinearAttention(nn.Module):
             state: the state before the first token.
             keep_state: whether to return the state after the last token.
             need_weights: whether to return the effective weights: decayed, signed, LRPE included. Weights times
-                values are the output before its normalisation.
+                values are the output before its normalisation. ``"last"``: those of the last query alone,
+                ``[batch head 1 key]``, in memory that is linear in the tokens.
         """
         q, k, v, u = self.qkvu_proj(x).chunk(4, dim=-1)
         q, k, v = (rearrange(t, "b n (h d) -> b n h d", h=self.num_heads) for t in (silu(q), silu(k), v))
@@ -131,10 +133,15 @@ class GatedLinearAttention(nn.Module):
                 initial_state=state,
                 output_final_state=keep_state,
                 mode=self.mode,
-                need_weights=need_weights,
+                need_weights=need_weights is True,
             )
+        weights = self._last_weights(q, k, mask) if need_weights == "last" else result.weights
         mixed = u * self.norm(rearrange(result.out, "b n h d -> b n (h d)"))
-        return self.out_proj(mixed), result.state, result.weights
+        return self.out_proj(mixed), result.state, weights
+
+    def _last_weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Float[Tensor, "batch head 1 key"]:
+        last, keys = q.shape[1] - 1, torch.arange(q.shape[1], device=q.device)
+        return contribution(q, k, last, keys, log_decay=self.log_decay(q), mask=mask)[:, :, None]
 
     @staticmethod
     def _positions(

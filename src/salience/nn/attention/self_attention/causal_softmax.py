@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -118,7 +119,7 @@ class CausalSoftmaxAttention(nn.Module):
         position: Int[Tensor, "batch token"] | None = None,
         state: KeyValueState | None = None,
         keep_state: bool = False,
-        need_weights: bool = False,
+        need_weights: bool | Literal["last"] = False,
     ) -> tuple[
         Float[Tensor, "batch token dim"], KeyValueState | None, Float[Tensor, "batch head query key"] | None
     ]:
@@ -131,7 +132,8 @@ class CausalSoftmaxAttention(nn.Module):
             position: position of each token; counted if not given.
             state: keys and values of earlier tokens.
             keep_state: whether to return the state after the last token.
-            need_weights: whether to return the weights; keys of the state come first.
+            need_weights: whether to return the weights; keys of the state come first. ``"last"``: those of the last
+                query alone, ``[batch head 1 key]``.
 
         Raises:
             UnsupportedError: packed sequences with a state.
@@ -157,7 +159,9 @@ class CausalSoftmaxAttention(nn.Module):
             state = (state or KeyValueState.empty(k)).extended(k, v, mask)
             k, v = state.k[:, :, : state.length], state.v[:, :, : state.length]
             real = state.real[:, : state.length] if state.padded else None
-        out, weights = _attend(q, k, v, real, need_weights)
+        out, weights = _attend(q, k, v, real, need_weights is True)
+        if need_weights == "last":
+            weights = _attend(q[:, :, -1:], k, v, real, True)[1]
         out = out if mask is None else out * mask[:, None, :, None]
         return self._joined(out), state, weights
 

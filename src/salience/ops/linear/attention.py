@@ -113,11 +113,11 @@ def linear_attention(
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         log_decay = log_decay.transpose(1, 2) if log_decay is not None and log_decay.dim() > 1 else log_decay
     dtype = q.dtype
-    q, k = (_features(x, feature_map) for x in (q, k))
+    q, k = (features(x, feature_map) for x in (q, k))
     q = q * scale if scale != 1.0 else q
-    k, v = (_share(x, q.shape[2]) for x in (k, v))
+    k, v = (share(x, q.shape[2]) for x in (k, v))
     if mask is not None:
-        q, k, v, log_decay = _masked(q, k, v, log_decay, mask)
+        q, k, v, log_decay = masked(q, k, v, log_decay, mask)
     weights = effective_weights(q, k, log_decay, cu_seqlens, causal) if need_weights else None
     if normalize:  # a column of ones carries the denominator through every backend, in the exact dtype
         q, k, v = (x.to(exact_dtype(x)) for x in (q, k, v))
@@ -140,7 +140,8 @@ def linear_attention(
     return LinearAttentionOutput(out, state, weights)
 
 
-def _features(x: Tensor, feature_map: str | Callable[[Tensor], Tensor] | None) -> Tensor:
+def features(x: Tensor, feature_map: str | Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Apply a feature map, given by name or as a function."""
     if feature_map is None or callable(feature_map):
         return feature_map(x) if feature_map else x
     if feature_map not in FEATURE_MAPS:
@@ -152,11 +153,12 @@ def _features(x: Tensor, feature_map: str | Callable[[Tensor], Tensor] | None) -
     return FEATURE_MAPS[feature_map](x)
 
 
-def _share(x: Tensor, heads: int) -> Tensor:
+def share(x: Tensor, heads: int) -> Tensor:
+    """Repeat the heads of keys or values until there are as many as queries'."""
     return x if x.shape[2] == heads else x.repeat_interleave(heads // x.shape[2], 2)
 
 
-def _masked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, mask: Tensor) -> tuple[Any, ...]:
+def masked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, mask: Tensor) -> tuple[Any, ...]:
     """Take masked tokens out of everything: no query, no key, no value, no decay."""
     gone = ~mask[:, :, None, None]
     q, k, v = (x.masked_fill(gone, 0) for x in (q, k, v))

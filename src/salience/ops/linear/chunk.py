@@ -25,7 +25,7 @@ CHUNK, CHANNEL_CHUNK = (
     64,
     16,
 )  # tokens of a chunk; with a decay for each channel, shorter (its pairs are explicit)
-SCORES = 2**19  # numbers of the scores that are alive at once
+SCORES = 2**20  # numbers of the scores that are alive at once: few enough for the cache, enough for two cores
 
 
 @dataclass(frozen=True)
@@ -129,19 +129,23 @@ class _Work:
         return [(low, min(low + self.group, self.chunks)) for low in range(0, self.chunks, self.group)]
 
     def take(self, x: Tensor, low: int, high: int) -> Tensor:
-        """Return chunks low…high of a (batch, token, head, …) tensor as a group."""
+        """Return chunks low…high of a (batch, token, head, …) tensor as a group; it may share memory with it."""
         x = x[:, low * self.size : high * self.size]
         short = (high - low) * self.size - x.shape[1]
         if short:
             x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, short))
         x = x.unflatten(1, (high - low, self.size)).transpose(0, 1).transpose(2, 3)
-        return x.to(self.exact, memory_format=torch.contiguous_format).contiguous()
+        return x.to(self.exact).contiguous()
 
     def put(self, x: Tensor, low: int, group: Tensor) -> None:
         """Write a group back to its tokens."""
         tokens = x[:, low * self.size : (low + group.shape[0]) * self.size]
-        group = group.transpose(2, 3).transpose(0, 1).flatten(1, 2)
-        tokens.copy_(group[:, : tokens.shape[1]])
+        full = tokens.shape[1] // self.size
+        whole = tokens[:, : full * self.size].unflatten(1, (full, self.size))
+        whole.transpose(0, 1).transpose(2, 3).copy_(group[:full])
+        if full < group.shape[0]:
+            rest = tokens[:, full * self.size :]
+            rest.copy_(group[full, :, :, : rest.shape[1]].transpose(1, 2))
 
     def decay(self, low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log-decay since the chunk's start, at each token, and to its end (chunk batch head token 1|dim)."""
@@ -179,15 +183,22 @@ class _Work:
     def forward(self, initial_state: Tensor | None) -> tuple[Tensor, Tensor]:
         out = torch.empty(*self.v.shape, dtype=self.q.dtype, device=self.q.device)
         states, ends = self.start(initial_state), []
+        room = self.room(self.group)
         state = states[0]
         for low, high in self.groups():
             q, k, v = (self.take(x, low, high) for x in (self.q, self.k, self.v))
             since, left, total = self.decay(low, high)
-            before, state = self.scan(_bmm(_t(k * left), v), since, states, state, low, ends)
+            before = room[: high - low]
+            state = self.scan(_bmm(_t(k * left), v), since, states, state, low, ends, before)
             mine = _bmm(q * since, before)
             _add_bmm(mine, self.scores(q, k, total), v)
             self.put(out, low, mine)
         return out, torch.cat(ends)
+
+    def room(self, chunks: int) -> Tensor:
+        """Return space for a state a chunk."""
+        shape = (min(chunks, self.chunks), self.batch, self.heads, self.dim, self.value)
+        return self.q.new_empty(shape, dtype=self.exact)
 
     def start(self, initial_state: Tensor | None) -> list[Tensor]:
         """Return the state before each sequence (batch head dim value)."""
@@ -198,19 +209,25 @@ class _Work:
         return [whole] if len(self.layout.first) == 1 else list(whole.split(1))
 
     def scan(
-        self, new: Tensor, since: Tensor, states: list[Tensor], state: Tensor, low: int, ends: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the state before each chunk of a group, and after the last; note those at sequences' ends."""
+        self,
+        new: Tensor,
+        since: Tensor,
+        states: list[Tensor],
+        state: Tensor,
+        low: int,
+        ends: list[Tensor],
+        before: Tensor,
+    ) -> Tensor:
+        """Write the state before each chunk of a group, return that after it; note those at sequences' ends."""
         through = since[:, :, :, -1, :, None]
-        before = torch.empty_like(new)
         for i in range(new.shape[0]):
             if low + i in self.layout.first:
                 state = states[self.layout.first.index(low + i)]
             before[i] = state
-            state = torch.addcmul(new[i], through[i], state)
+            state = torch.addcmul(new[i], through[i], state, out=new[i])
             if low + i in self.layout.last:
-                ends.append(state)
-        return before, state
+                ends.append(state.clone())
+        return state
 
     def scores(self, q: Tensor, k: Tensor, total: Tensor) -> Tensor:
         pairs = self.pairs(total)
@@ -241,7 +258,7 @@ class _Work:
             for x, group in ((dq, dq_), (dk, dk_), (dv, dv_)):
                 self.put(x, low, group)
             if drift is not None:
-                change = q.mul_(dq_).sub_(k.mul_(dk_))
+                change = (q * dq_).sub_(k * dk_)
                 self.put(drift, low, change if self.by_channel else change.sum(-1, keepdim=True))
         dstate = torch.cat(starts[::-1]) if initial_state is not None else None
         ddecay = None if drift is None else self.decay_gradient(drift, ends, tails)
@@ -249,14 +266,14 @@ class _Work:
 
     def all_states(self, initial_state: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """Return the states before all chunks and at sequences' ends, from k, v and the decays."""
-        states, ends, befores = self.start(initial_state), [], []
+        states, ends, befores = self.start(initial_state), [], self.room(self.chunks)
         state = states[0]
         for low, high in self.groups():
             k, v = self.take(self.k, low, high), self.take(self.v, low, high)
             since, left, _ = self.decay(low, high)
-            before, state = self.scan(_bmm(_t(k * left), v), since, states, state, low, ends)
-            befores.append(before)
-        return torch.cat(befores), ends
+            new = _bmm(_t(k * left), v)
+            state = self.scan(new, since, states, state, low, ends, befores[low:high])
+        return befores, ends
 
     def scan_back(
         self, new: Tensor, since: Tensor, tails: list[Tensor], carry: Tensor, low: int, starts: list[Tensor]
@@ -268,9 +285,9 @@ class _Work:
             if low + i in self.layout.last:
                 carry = tails[self.layout.last.index(low + i)]
             after[i] = carry
-            carry = torch.addcmul(new[i], through[i], carry)
+            carry = torch.addcmul(new[i], through[i], carry, out=new[i])
             if low + i in self.layout.first:
-                starts.append(carry)
+                starts.append(carry.clone())
         return after, carry
 
     def within(self, q: Tensor, k: Tensor, v: Tensor, dout: Tensor, total: Tensor) -> tuple[Tensor, ...]:

@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 
 
 @lru_cache(maxsize=1)
-def _assets() -> dict[str, str]:
+def assets() -> dict[str, str]:
+    """Return what a page holds beside its content: ``style``, ``script`` and ``policy``."""
     style = markup.STYLE + (HERE / "static" / "page.css").read_text(encoding="utf-8")
     script = (HERE / "static" / "page.js").read_text(encoding="utf-8")
     return {"style": style, "script": script, "policy": policy(style, script)}
@@ -42,8 +43,9 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-@lru_cache(maxsize=1)
-def _template() -> Any:
+@lru_cache(maxsize=8)
+def template(name: str) -> Any:
+    """Return a template by its file name; it escapes what it prints."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -53,7 +55,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def script_json(value: Any) -> str:
@@ -69,7 +71,7 @@ def render(report: "Report") -> str:
         "metrics": report.metrics,
         "verdicts": [[f.check, f.verdict] for f in report.findings],
     }
-    return _template().render(
+    return template("page.html.j2").render(
         c=content(report),
         data=script_json({"title": report.title, **data}),
         legend=markup.legend_html(*_legend(report)),
@@ -77,7 +79,7 @@ def render(report: "Report") -> str:
         tones=TONES,
         verdict_titles=VERDICT_TITLES,
         order={verdict: k for k, verdict in enumerate(VERDICT_TITLES)},
-        **_assets(),
+        **assets(),
     )
 
 

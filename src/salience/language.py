@@ -1,7 +1,7 @@
 """Language models of plain text: ``fit · evaluate · log_probabilities · generate · explain · save/load``."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,104 +13,29 @@ from torch import Tensor, nn
 
 import salience
 from salience.core import registry
-from salience.core.config import build, merge, parse_assignments, read_yaml
-from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError, nearest
+from salience.core.config import build
+from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
 from salience.core.io import read_json, sha256, write_json
 from salience.core.processes import is_main_process
-from salience.core.progress import Stage
+from salience.core.progress import Stage, tell
 from salience.data import corpus, tokenizers
-from salience.data.corpora.blocks import Blocks, Stream, divide, streams, texts, whole
+from salience.data.corpora.blocks import MOST_VALIDATION_BYTES, Blocks, Stream, divide, streams, texts, whole
 from salience.data.corpora.measure import MANY_DOCUMENTS, Meter, Units, summary, token_counts, zlib_bytes
 from salience.data.corpora.token_file import BYTES, TokenArray, tokenize
 from salience.data.corpus import Reading, Source
 from salience.data.datasets.download import cache_folder
 from salience.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer
+from salience.explain.explanation import Explanation
+from salience.explain.language.explain import explain_language
+from salience.language_settings import LanguageConfig, make_config
 from salience.models.language_models import generate as writing
 from salience.models.language_models.score import Window, log_probabilities, window_for
 from salience.training.language import HeldOut, LanguageTask
-from salience.training.loop import CHECKPOINT, History, Trainer, TrainingConfig
+from salience.training.loop import CHECKPOINT, History, Trainer
 
 KIND = "language model"
-PACKS = ("blocks", "documents")
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "training.json")
 SCORED_AT_ONCE = 1 << 20  # tokens of an evaluation that are held in memory
-
-
-@dataclass(frozen=True)
-class LanguageConfig:
-    """Hold every option of a language model.
-
-    Attributes:
-        model: key of a language model; see ``salience list language_models``.
-        preset: its size.
-        model_args: settings of the model that differ from the preset.
-        tokenizer: ``"byte"`` or ``"bpe"`` (sub-words learned from the training text).
-        vocab_size: ids of the sub-words.
-        context: tokens of a training block.
-        pack: ``"blocks"``: blocks cross documents, whose ends are marked; ``"documents"``: no token sees another
-            document.
-        validation: share of the corpus that is held out, at most 2 million bytes.
-        seed: seed of the held-out part, weights, batches and dropout.
-        time_limit: minutes of training; none for no limit.
-        threads: processor threads; none for torch's choice.
-        column, separator, encoding: how the corpus is read, see :class:`salience.data.corpus.Reading`.
-        training: options of the training loop.
-    """
-
-    model: str = "transnormer"
-    preset: str = "tiny"
-    model_args: dict[str, Any] = field(default_factory=dict)
-    tokenizer: str = "byte"
-    vocab_size: int = 4096
-    context: int = 256
-    pack: str = "blocks"
-    validation: float = 0.1
-    seed: int = 0
-    time_limit: float | None = None
-    threads: int | None = None
-    column: str | None = None
-    separator: str | None = None
-    encoding: str | None = None
-    training: TrainingConfig = TrainingConfig(
-        epochs=5, batch_size=16, learning_rate=2e-3, weight_decay=0.1, warmup=0.05, beta2=0.95, floor=0.1
-    )
-
-    def __post_init__(self) -> None:
-        tokenizers.check_kind(self.tokenizer)
-        if self.pack not in PACKS:
-            raise ConfigError(
-                f"Unknown way to pack {self.pack!r}", "", nearest(self.pack, PACKS), code="SAL-C002"
-            )
-        if self.context < 1:
-            raise ConfigError(
-                "context is out of range", f"Got {self.context}, want 1 or more.", code="SAL-C005"
-            )
-        if not 0 <= self.validation < 1:
-            raise ConfigError(
-                "validation is out of range",
-                f"Got {self.validation}, want 0 to less than 1.",
-                code="SAL-C005",
-            )
-
-    @property
-    def reading(self) -> Reading:
-        """Return how the corpus is read."""
-        return Reading(self.column, self.separator, self.encoding)
-
-
-def make_config(
-    file: Path | str | None = None, overrides: Sequence[str] = (), **options: Any
-) -> LanguageConfig:
-    """Return the options of a language model: defaults, then file, then named options, then ``key=value``.
-
-    Raises:
-        ConfigError: an unknown option or value.
-    """
-    written = read_yaml(file) if file else {}
-    given = {name: value for name, value in options.items() if value is not None}
-    return build(
-        LanguageConfig, merge(asdict(LanguageConfig()), written, given, parse_assignments(list(overrides)))
-    )
 
 
 class LanguageModel:
@@ -198,6 +123,7 @@ class LanguageModel:
         self.model = self._build()
         task = LanguageTask(self.model, self.tokenizer.end_id, config.pack)
         limit = config.time_limit * 60 if config.time_limit else None
+        tell("corpus", self._plan(len(train), len(held)))
         trainer = Trainer(task, config.training, seed=config.seed, folder=folder, time_limit=limit)
         score = HeldOut(held_blocks, self.tokenizer.byte_lengths, config.training.batch_size)
         self.history = trainer.fit(blocks, blocks.targets, score, "bits_per_byte", higher=False)
@@ -208,6 +134,14 @@ class LanguageModel:
             "data": train.digest(),
         }
         return self
+
+    def _plan(self, train: int, held: int) -> str:
+        """Return in one line what will be trained on what."""
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"{train:,} tokens to train on, {held:,} to validate; {self.config.model} {self.config.preset}, "
+            f"{size:,} parameters, {self.tokenizer.vocab_size:,} token ids"
+        )
 
     def _streams(self, source: Source, validation: Source | None, cache: Path) -> tuple[Stream, Stream]:
         """Return training and validation tokens; what is held out, sub-words are not learned from."""
@@ -222,8 +156,12 @@ class LanguageModel:
             tokens = tokenize(source, self.tokenizer, config.reading, cache)
         train, held = streams(tokens, division, self.tokenizer.byte_lengths)
         if validation is not None:
-            held = whole(tokenize(validation, self.tokenizer, config.reading, cache))
-        return train, held
+            held = whole(tokenize(validation, self.tokenizer, self._reading(validation), cache))
+        return train, held if len(held) else train.first(MOST_VALIDATION_BYTES)
+
+    def _reading(self, source: Source) -> Reading:
+        """Return how further text is read: as the corpus was, but plain text has no column."""
+        return self.config.reading if corpus.has_rows(source) else replace(self.config.reading, column=None)
 
     def _build(self) -> nn.Module:
         config = self.config
@@ -242,7 +180,12 @@ class LanguageModel:
     # score
 
     def evaluate(
-        self, source: Source, *, window: int | None = None, stride: int | None = None
+        self,
+        source: Source,
+        *,
+        reading: Reading | None = None,
+        window: int | None = None,
+        stride: int | None = None,
     ) -> dict[str, Any]:
         """Score text: perplexity, bits a byte and bits a character, with 95 % intervals, beside controls.
 
@@ -253,6 +196,7 @@ class LanguageModel:
 
         Args:
             source: text that was not trained on, as in :meth:`fit`.
+            reading: how it is read; as the corpus was if none.
             window: read at most so many tokens before each, with any model.
             stride: tokens that a window moves by; half of it if none.
 
@@ -266,7 +210,7 @@ class LanguageModel:
         """
         self._fitted()
         chosen = self._window(window, stride)
-        tokens = tokenize(source, self.tokenizer, self.config.reading)
+        tokens = tokenize(source, self.tokenizer, reading or self._reading(source))
         many = len(tokens.documents) >= MANY_DOCUMENTS
         meter = Meter(self.tokenizer, self.unigram, None if many else self.config.context)
         parts = []
@@ -334,6 +278,18 @@ class LanguageModel:
             max_new_tokens=max_new_tokens,
             **options,
         )
+
+    # explain
+
+    def explain(self, context: str, **options: Any) -> Explanation:
+        """Say which words of a context speak for what comes next, and whether that is true.
+
+        Args:
+            context: the text before what is explained.
+            options: ``target`` (the predicted token if none), ``contrast``, ``continuation``, ``method`` and others
+                of :func:`salience.explain.language.explain.explain_language`.
+        """
+        return explain_language(self._fitted(), self.tokenizer, [context], **options)[0]
 
     # save and load
 

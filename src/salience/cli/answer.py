@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -17,12 +17,12 @@ class Answer:
 
     Attributes:
         data: what ``--json`` prints.
-        view: rich renderables or plain strings, printed one after the other otherwise.
+        view: rich renderables or plain strings, printed one after the other otherwise, each as soon as it is there.
         exit_code: 0, or 1 if the command answered that something is wrong.
     """
 
     data: Any
-    view: Sequence[Any] = ()
+    view: Iterable[Any] = ()
     exit_code: int = 0
 
 

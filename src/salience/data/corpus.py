@@ -105,10 +105,17 @@ def pieces(source: Source, reading: Reading = AS_FOUND) -> Iterator[Piece]:
         reading: how it is read.
 
     Raises:
+        ConfigError: a column is named, and the corpus is plain text.
         DataError: the source cannot be opened (SAL-D001), holds no text (SAL-D002), is not of the encoding
             (SAL-D008), is binary (SAL-D009), damaged (SAL-D011, SAL-D014), no JSON (SAL-D013), a folder without
             text (SAL-D016), lacks the column (SAL-D026), or a cell of it is no text (SAL-D032).
     """
+    if reading.column is not None and not has_rows(source):
+        raise ConfigError(
+            "The corpus has no columns",
+            f"{describe(source)}, column {reading.column!r}.",
+            "Only JSON lines and Parquet have; leave the column out, or write a table as one of them.",
+        )
     found = False
     for piece in _written(_in_memory(source) if _is_text(source) else _of_files(source, reading)):
         found = True
@@ -127,6 +134,11 @@ def files(source: Source) -> list[Path]:
         return []
     paths = [source] if isinstance(source, str | Path) else source
     return [file for path in paths for file in _expanded(Path(path).expanduser())]
+
+
+def has_rows(source: Source) -> bool:
+    """Say whether a corpus has JSON lines or Parquet, whose text is in a column."""
+    return any(_reader(path) is not _text for path in files(source))
 
 
 def describe(source: Source) -> str:
@@ -209,10 +221,6 @@ def _reader(path: Path) -> Callable[[Path, Reading], Iterator[Piece]]:
 
 
 def _text(path: Path, reading: Reading) -> Iterator[Piece]:
-    if reading.column is not None:
-        raise ConfigError(
-            "Plain text has no columns", f"{path.name}, column {reading.column!r}.", "Leave the column out."
-        )
     yield from _cut(_decoded(path, reading.encoding), reading.separator, path.name)
 
 

@@ -45,6 +45,13 @@ class Stream:
             start, number = start + taken, number + 1
         return np.concatenate(parts) if parts else self.tokens.ids[:0]
 
+    def first(self, count: int) -> "Stream":
+        """Return the first tokens of the stream."""
+        before = self._ends - (self.spans[:, 1] - self.spans[:, 0])
+        spans = self.spans[before < count].copy()
+        spans[-1, 1] = min(spans[-1, 1], spans[-1, 0] + count - before[len(spans) - 1])
+        return Stream(self.tokens, spans)
+
     def digest(self) -> str:
         """Return a digest of what the stream reads, without reading it."""
         found = hashlib.sha256(self.tokens.digest.encode())

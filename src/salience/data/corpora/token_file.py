@@ -23,6 +23,7 @@ from salience.data.corpus import AS_FOUND, Piece, Reading, Source
 from salience.data.tokenizers import Tokenizer
 
 FORMAT = 1
+SMALL = 64 << 20  # bytes of files whose tokens are not kept on disk
 TOKENS, BYTES = 0, 1
 
 
@@ -60,20 +61,20 @@ def tokenize(
 ) -> TokenArray:
     """Turn a corpus into tokens, document by document.
 
-    Files are tokenised once: the tokens go to a folder of the cache and are found there the next time, as long as
-    paths, sizes, times of change, tokenizer and reading are the same. Documents in memory stay there.
+    Large files are tokenised once: the tokens go to a folder of the cache and are found there the next time, as long
+    as paths, sizes, times of change, tokenizer and reading are the same. Up to 64 MB stays in memory.
 
     Args:
         source: see :func:`salience.data.corpus.pieces`.
         tokenizer: the tokenizer.
         reading: how the source is read.
-        cache: folder of token files.
+        cache: folder of token files; none to hold everything in memory.
 
     Raises:
         DataError: see :func:`salience.data.corpus.pieces`.
     """
     paths = corpus.files(source)
-    if not paths or cache is None:
+    if cache is None or sum(path.stat().st_size for path in paths) <= SMALL:
         ids, documents = io.BytesIO(), io.BytesIO()
         digest = _write(corpus.pieces(source, reading), tokenizer, ids, documents)
         kind = token_type(tokenizer.vocab_size)

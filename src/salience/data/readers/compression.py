@@ -6,7 +6,8 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import IO, Any
 
@@ -55,16 +56,21 @@ def unpack(data: bytes, name: str, table: str = "auto") -> tuple[bytes, str, str
     return data, name, ""
 
 
-def open_stream(path: Path) -> IO[bytes]:
+@contextmanager
+def open_stream(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading from the start to the end, unpacked if it is compressed (not zip).
 
     What a damaged file raises is one of :data:`DAMAGE`.
     """
-    file = path.open("rb")
-    head = file.read(8)
-    file.seek(0)
-    opener = next((opener for magic, _, opener in _OPENERS if head.startswith(magic)), None)
-    return opener(file) if opener else file
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(0)
+        opener = next((opener for magic, _, opener in _OPENERS if head.startswith(magic)), None)
+        if opener is None:
+            yield file
+        else:
+            with opener(file) as unpacked:
+                yield unpacked
 
 
 def inner_name(name: str) -> str:

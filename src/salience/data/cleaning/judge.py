@@ -24,7 +24,7 @@ from salience.data.cleaning.store import Spool
 Score = Callable[[list[str]], Sequence[np.ndarray]]  # natural log-probability of each token of each text
 TrainJudge = Callable[[Path, int], Score]  # file of documents (JSON lines with "text"), number of the round
 NORMAL = 1.4826  # median absolute deviation → standard deviation of a normal distribution
-BATCH, BINS, SHOWN, EXCERPT = 16, 30, 5, 300
+BATCH, BINS, SHOWN, EXCERPT = 64, 30, 5, 300
 
 
 @dataclass(frozen=True)

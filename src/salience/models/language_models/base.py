@@ -286,9 +286,9 @@ class LanguageModel(nn.Module):
             target: the token that follows each token.
             ignore_index: target that does not count.
         """
-        total = cross_entropy(
-            logits.flatten(0, -2).float(), target.flatten(), ignore_index=ignore_index, reduction="sum"
-        )
+        flat = logits.flatten(0, -2)
+        exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
+        total = cross_entropy(exact, target.flatten(), ignore_index=ignore_index, reduction="sum")
         return total / (target != ignore_index).sum().clamp(min=1)
 
 

@@ -106,21 +106,13 @@ def _legal(C: tl.constexpr, REVERSE: tl.constexpr):
     """Return which column a row may look at: itself and what is before it in the direction of the scan."""
     row = tl.arange(0, C)[:, None]
     column = tl.arange(0, C)[None, :]
-    if REVERSE:
-        legal = row <= column
-    else:
-        legal = row >= column
-    return legal
+    return row <= column if REVERSE else row >= column
 
 
 @triton.jit
 def _gap(since, other, REVERSE: tl.constexpr):
     """Return the log-decay between rows and another token: not positive where the pair is legal."""
-    if REVERSE:
-        gap = other - since
-    else:
-        gap = since - other
-    return gap
+    return other - since if REVERSE else since - other
 
 
 @triton.jit

@@ -11,8 +11,16 @@ from torch import Tensor
 from salience.ops.linear import triton_kernels as kernels
 
 PROGRAMS = 256  # programs to aim at; about two on each multiprocessor of the largest devices
-STATE_TILE = 8192  # numbers of the state that one program keeps in registers
+SHORTEST = 4  # a segment has at least this many tokens for each channel of the head
 DECAY_SEGMENT = 1024  # longest run of tokens over which rounding adds up in the gradient of the decays
+CHANNEL_CHUNK = 16  # with a decay for each channel the pairs of a chunk are explicit
+# dtype → inner head dim up to → (tokens of a chunk, outer channels of a program, warps). Chosen so that the compiler's
+# report for compute capability 9.0 shows few or no spilled registers and room for two programs on a multiprocessor.
+TILES = {
+    torch.bfloat16: {64: (64, 64, 4), 128: (64, 64, 4), 256: (64, 32, 8)},
+    torch.float16: {64: (64, 64, 4), 128: (64, 32, 4), 256: (32, 16, 8)},
+    torch.float32: {64: (16, 32, 4), 128: (16, 32, 8), 256: (16, 16, 8)},
+}
 BLOCK = 1024
 
 
@@ -62,9 +70,10 @@ def _tile(width: int) -> int:
     return max(16, 1 << (width - 1).bit_length())
 
 
-def _slice(inner: int, outer: int) -> int:
-    """Return how many of the outer channels one program takes, so that its part of the state fits registers."""
-    return max(16, min(64, STATE_TILE // _tile(inner), _tile(outer)))
+def _tiles(dtype: torch.dtype, inner: int, outer: int) -> tuple[int, int, int]:
+    """Return tokens of a chunk, outer channels of a program, and warps."""
+    chunk, width, warps = TILES[dtype][max(64, _tile(inner))]
+    return chunk, min(width, _tile(outer)), warps
 
 
 def make_plan(
@@ -72,15 +81,15 @@ def make_plan(
 ) -> Plan:
     """Cut tokens into enough segments to fill the device, but no more.
 
-    A cut costs a second reading of k and v and some traffic for its state: segments are at least four times as long
-    as the head is wide. ``longest`` caps them.
+    A cut costs a second reading of k and v and some traffic for its state: so segments have a
+    shortest length. ``longest`` caps them.
     """
     batch, tokens, heads, dim = q.shape
-    widest = max(_tile(dim), _tile(v.shape[-1]))
-    chunk = 64 if widest * _stored(q).itemsize <= 256 else 32
-    chunk = 16 if decay_kind(log_decay) == kernels.CHANNEL.value else chunk
-    lanes = heads * -(-v.shape[-1] // _slice(dim, v.shape[-1]))
-    segment = max(4 * widest, -(-batch * tokens * lanes // PROGRAMS))
+    value = v.shape[-1]
+    widest = max(dim, value)
+    chunk = min(_tiles(q.dtype, widest, widest)[0], CHANNEL_CHUNK if log_decay.dim() == 4 else 64)
+    lanes = heads * -(-value // _tiles(q.dtype, dim, value)[1])
+    segment = max(SHORTEST * widest, -(-batch * tokens * lanes // PROGRAMS))
     segment = min(segment, tokens, longest or tokens)
     segment = -(-segment // chunk) * chunk
     if cu_seqlens is None:
@@ -99,15 +108,11 @@ def make_plan(
     )
 
 
-def _stored(x: Tensor) -> torch.dtype:
-    """Return the dtype of the operands of matrix products.
+def _precision(x: Tensor) -> dict:
+    """Return how operands of matrix products are stored and multiplied.
 
     float16 goes through TF32 products, which keep its 10 bits of mantissa and do not overflow at 65504.
     """
-    return torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32
-
-
-def _precision(x: Tensor) -> dict:
     dot = kernels.tl.bfloat16 if x.dtype == torch.bfloat16 else kernels.tl.float32
     return {"DOT": dot, "PRECISION": "tf32" if x.dtype == torch.float16 else "ieee"}
 
@@ -126,7 +131,7 @@ def scan(
     """Run ``scan_kernel``; return its output and its moments, or, without an ``a``, None and the total decays."""
     a, b, c = operands
     heads, inner, outer = *b.shape[2:], c.shape[3]
-    width = _slice(inner, outer)
+    _, width, warps = _tiles(b.dtype, inner, outer)
     slices = -(-outer // width)
     kind = decay_kind(log_decay)
     by_channel = kind == kernels.CHANNEL.value
@@ -142,7 +147,7 @@ def scan(
         plan.tokens, plan.per_sequence, plan.segment,
         H=heads, P=inner, R=outer, BP=_tile(inner), BR=width, C=plan.chunk, KIND=kind, REVERSE=reverse, TURNED=turned,
         OUTPUT=a is not None, WRITE_END=write_end, MOMENTS=partner is not None, PACKED=plan.packed, **_precision(b),
-        num_warps=4, num_stages=2,
+        num_warps=warps, num_stages=2,
     )  # fmt: skip
     return out, extra
 

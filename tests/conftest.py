@@ -1,0 +1,19 @@
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+    """Call functions under Triton's interpreter (see triton_interpreter.py)."""
+    if find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    from triton_interpreter import Interpreter
+
+    worker = Interpreter()
+    yield worker
+    worker.close()

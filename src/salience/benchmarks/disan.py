@@ -7,14 +7,12 @@ the machine.
 """
 
 import json
-import math
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
+from salience.benchmarks.measure import fill_to_peak, growth, interleaved, measured_apart, peak_megabytes
 from salience.core.progress import Stage
 
 CARD = {
@@ -112,7 +110,7 @@ def _encoder_forms(tokens: int, seed: int) -> dict[str, Callable[[], None]]:
 def _timed_rows(part: str, build: Callable, tokens: int, repeats: int, seed: int) -> list[dict[str, Any]]:
     import torch
 
-    seconds = _interleaved(build(tokens, seed), repeats)
+    seconds = interleaved(build(tokens, seed), repeats)
     plain = statistics.median(seconds["naive"])
     settings = {"part": part, "tokens": tokens, "batch": batch_for(tokens), "dim": DIM}
     return [
@@ -130,23 +128,10 @@ def _timed_rows(part: str, build: Callable, tokens: int, repeats: int, seed: int
     ]
 
 
-def _interleaved(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Time the steps in turns, after one untimed turn, so that a busy moment hits all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def _memory_row(op: str, tokens: int, seed: int) -> dict[str, Any]:
-    code = MEMORY_CODE.format(op=op, tokens=tokens, seed=seed)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    value = measured_apart(MEMORY_CODE.format(op=op, tokens=tokens, seed=seed))
     settings = {"part": "attention, memory", "tokens": tokens, "batch": MEMORY_BATCH, "dim": DIM}
-    return {**settings, "method": op, "value": json.loads(done.stdout), "unit": "MB"}
+    return {**settings, "method": op, "value": value, "unit": "MB"}
 
 
 def peak_memory(op: str, tokens: int, seed: int) -> None:
@@ -160,27 +145,11 @@ def peak_memory(op: str, tokens: int, seed: int) -> None:
     function = import_module(f"salience.ops.token2token.{op}").token2token
     _attention_step(function, 2, 2, seed)()
     step = _attention_step(function, MEMORY_BATCH, tokens, seed)
-    ballast = _fill_to_peak()
-    before = _peak_megabytes()
+    ballast = fill_to_peak()
+    before = peak_megabytes()
     step()
-    sys.stdout.write(json.dumps(_peak_megabytes() - before))
+    sys.stdout.write(json.dumps(peak_megabytes() - before))
     del ballast
-
-
-def _fill_to_peak() -> list[Any]:
-    import torch
-
-    start, ballast = _peak_megabytes(), []
-    while _peak_megabytes() <= start:
-        ballast.append(torch.ones(2**18))  # one megabyte
-    return ballast
-
-
-def _peak_megabytes() -> float:
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
@@ -188,7 +157,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     longest = max(row["tokens"] for row in timed)
     faster = {(row["part"], row["method"], row["tokens"]): row["times_faster_than_naive"] for row in timed}
     powers = {
-        op: _growth([row for row in rows if row["unit"] == "MB" and row["method"] == op])
+        op: growth([row for row in rows if row["unit"] == "MB" and row["method"] == op])
         for op in ("naive", "fast")
     }
     return (
@@ -198,9 +167,3 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         f"with Fast-DiSA {faster['encoder', 'Fast-DiSA', 64]:.1f} times. "
         f"Peak memory grows with tokens to the power {powers['fast']:.1f} (plain: {powers['naive']:.1f})."
     )
-
-
-def _growth(rows: list[dict[str, Any]]) -> float:
-    """Exponent of memory in the number of tokens, from the shortest and the longest text measured."""
-    first, last = min(rows, key=lambda r: r["tokens"]), max(rows, key=lambda r: r["tokens"])
-    return math.log(last["value"] / first["value"]) / math.log(last["tokens"] / first["tokens"])

@@ -45,15 +45,15 @@ def recurrent(
 ) -> tuple[Float[Tensor, "batch token head value"], Float[Tensor, "sequence head dim value"]]:
     """Read the tokens one by one: ``S = exp(g) S + k v``, ``out = q S``; O(token) time, O(1) memory beside."""
     exact = exact_dtype(q)
-    decay = token_decay(log_decay, q).exp()
+    decay = token_decay(log_decay, q).exp().unbind(1)  # one unbinding: the gradient of single slices is quadratic
+    queries, keys, values = (x.to(exact).unbind(1) for x in (q, k, v))
     outs, states = [], []
     for number, (start, end) in enumerate(sequence_bounds(cu_seqlens, q.shape[1])):
         rows = slice(number, number + 1) if cu_seqlens is not None else slice(None)
         state = _first_state(q, v, exact) if initial_state is None else initial_state[rows].to(exact)
         for t in range(start, end):
-            new = k[:, t].to(exact)[..., :, None] * v[:, t].to(exact)[..., None, :]
-            state = decay[:, t][..., None] * state + new
-            outs.append(torch.einsum("bhd,bhde->bhe", q[:, t].to(exact), state))
+            state = decay[t][..., None] * state + keys[t][..., :, None] * values[t][..., None, :]
+            outs.append((queries[t][..., None, :] @ state).squeeze(-2))
         states.append(state)
     return torch.stack(outs, 1).to(q.dtype), torch.cat(states)
 

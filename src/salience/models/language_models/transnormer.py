@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Bool
 from torch import Tensor
 
+from salience.core.errors import ConfigError
 from salience.models.language_models.base import LanguageModel, LanguageModelConfig
 from salience.nn.attention.linear.gated_linear_attention import GatedLinearAttention
 from salience.ops.linear.slopes import decay_slopes
@@ -50,6 +51,17 @@ class TransNormerConfig(LanguageModelConfig):
     mask_mode: str = "skip"
     mode: str = "auto"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [i for i in self.lrpe_layers if not 0 <= i < self.num_layers]
+        if unknown:
+            raise ConfigError(
+                "The model has no such layer",
+                f"lrpe_layers={list(self.lrpe_layers)}, num_layers={self.num_layers}.",
+                "Layers are counted from 0.",
+                code="SAL-C005",
+            )
+
     @property
     def mixer_dim(self) -> int:
         """Width of the token mixer."""
@@ -66,8 +78,9 @@ def _size(layers: int, dim: int, heads: int, glu: int, vocab: int) -> dict[str, 
     return {"num_layers": layers, "dim": dim, "num_heads": heads, "glu_dim": glu, "vocab_size": vocab}
 
 
-# Layers, width and heads of the table in version 1 of the paper. Parameter counts there are with about 50,000
-# tokens; released checkpoints have 64,000. The inner width of 175B and TNL3-15B is 8/3 of the width, rounded up.
+# Layers, width and heads of the table in version 1 of the paper, whose parameter counts are with about 50,000 tokens;
+# released checkpoints have 64,000. The inner width is 8/3 of the width, rounded up to a multiple of 256. That of 175B is
+# not confirmed; that of TNL3-15B is what its 14.83 billion parameters leave, with its "about 100,000" tokens.
 SIZES = {
     "tiny": _size(4, 128, 4, 384, 256),
     "small": _size(6, 384, 6, 1024, 256),
@@ -78,7 +91,7 @@ SIZES = {
     "13B": _size(36, 5120, 40, 13824, 64000),
     "65B": _size(72, 8192, 64, 22016, 64000),
     "175B": _size(88, 12288, 96, 32768, 64000),
-    "TNL3-15B": _size(42, 5120, 40, 13824, 100352),
+    "TNL3-15B": _size(42, 5120, 40, 13656, 100352),
 }
 
 

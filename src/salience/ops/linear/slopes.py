@@ -40,7 +40,7 @@ def decay_slopes(
 
 
 def _geometric(num_heads: int) -> Float64[Tensor, "head"]:
-    return 2.0 ** (-8.0 / num_heads * arange(1, num_heads + 1, dtype=float64))
+    return 2.0 ** (-8.0 / num_heads * arange(1, num_heads + 1, dtype=float64, device="cpu"))
 
 
 def _alibi(num_heads: int) -> Float64[Tensor, "head"]:
@@ -50,7 +50,7 @@ def _alibi(num_heads: int) -> Float64[Tensor, "head"]:
 
 
 def _linear(num_heads: int) -> Float64[Tensor, "head"]:
-    return 8.0 / num_heads * arange(1, num_heads + 1, dtype=float64)
+    return 8.0 / num_heads * arange(1, num_heads + 1, dtype=float64, device="cpu")
 
 
 def _trained_temperature(layer: int, num_layers: int) -> float:

@@ -63,3 +63,28 @@ def test_unknown_classes_are_named():
         resolve(toy_schema("multiclass"), 7, OUTPUTS)
     with pytest.raises(ConfigError, match="two different classes"):
         resolve(toy_schema("multiclass"), ("good", "good"), OUTPUTS)
+
+
+def test_log_probabilities_of_texts_alone_and_against_each_other():
+    outputs = np.log([[0.5, 0.125], [0.25, 0.5]])
+    alone = [Target(0, "a", "log-probability")] * 2
+    pair = [Target(0, "a rather than b", "log-probability", 1)] * 2
+    for found, expected in ((alone, outputs[:, 0]), (pair, [np.log(4), -np.log(2)])):
+        np.testing.assert_allclose(score(outputs, found), expected)
+        tensor = torch.tensor(outputs, requires_grad=True)
+        np.testing.assert_allclose(score(tensor, found).detach(), expected)
+        gradient = torch.autograd.grad(score(tensor, found).sum(), tensor)[0]
+        np.testing.assert_allclose(gradient.sum(1), [0.0, 0.0] if found is pair else [1.0, 1.0])
+
+
+def test_a_contrast_beside_a_plain_target_is_log_odds_as_well():
+    outputs = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    mixed = [Target(0, "", "log-odds", 2), Target(1, "", "log-odds")]
+    expected = [0.5, -1.0 - np.log(np.exp(0.0) + np.exp(3.0))]
+    np.testing.assert_allclose(score(outputs, mixed), expected)
+    np.testing.assert_allclose(score(torch.tensor(outputs), mixed), expected)
+
+
+def test_a_model_may_name_its_own_targets():
+    named = [Target(1, "second", "log-odds")]
+    assert resolve(None, lambda outputs: named * len(outputs), np.zeros((2, 3))) == named * 2

@@ -241,6 +241,8 @@ class Explanation:
             return f"raises {self.target}", f"lowers {self.target}"
         if self.quantity == "log-probability":
             return f"makes {self.target} more likely", f"makes {self.target} less likely"
+        if self.quantity == "weight":
+            return f"{self.target} adds it", f"{self.target} takes it away"
         return f"speaks for {self.target}", f"speaks against {self.target}"
 
     def _footer(self) -> str:

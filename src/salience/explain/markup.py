@@ -83,7 +83,9 @@ def text_html(text: str, units: Sequence[Unit], values: Sequence[float], scale: 
     parts, start = [], 0
     for unit, value in sorted(zip(units, values, strict=True), key=lambda pair: pair[0].locator):
         begin, stop = (int(offset) for offset in unit.locator)
-        parts += [escape(text[start:begin]), _mark(text[begin:stop], value, scale)]
+        word = text[begin:stop]
+        parts += [escape(text[start:begin]), _mark(word if word.strip() else unit.label, value, scale)]
+        parts.append("" if word.strip() else "<br>" * word.count("\n"))
         start = stop
     return "".join(parts) + escape(text[start:])
 

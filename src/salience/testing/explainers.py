@@ -1,11 +1,13 @@
 """Checks that every explainer must pass; run them on one of your own with :func:`check_explainer`.
 
-Each check takes an explainer and its card, and raises AssertionError with a sentence that says what is wrong. The
-models are the hand-set toys of :mod:`salience.testing.toy`, whose answers are known.
+Each check takes an explainer, its card and a subject, and raises AssertionError with a sentence that says what is
+wrong. A subject makes hand-set models whose answers are known: tables (:mod:`salience.testing.toy`) or contexts of a
+language model (:mod:`salience.testing.language_toy`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,74 @@ import torch
 from salience.explain.attribution import Attribution
 from salience.explain.rows import records
 from salience.explain.target import Target, resolve, score
+from salience.testing.language_toy import LanguageToy, toy_contexts
 from salience.testing.toy import CLASSES, LinearToy, ToyFailureError, toy_frame
 
 EXACT = 1e-7
 ROWS = 5
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Make models and rows with known answers.
+
+    Attributes:
+        model: from task, variant (``"linear"``, ``"nonlinear"``, ``"zero"``) and ``fail_after`` to a model that counts
+            ``rows_seen`` and knows the ``contributions`` of a row.
+        frame: from number of rows, seed and task to rows.
+        linear: tasks and targets whose value is linear in what the units add.
+        zero: tasks of models that ignore their input.
+        curved: a task whose nonlinear model is checked for completeness.
+        opposites: a task, and two targets of which one is the other with the sign turned.
+        holes: from a seed to a model, rows, and rows with empty cells, of all kinds of unit.
+    """
+
+    model: Callable[..., Any]
+    frame: Callable[[int, int, str], pd.DataFrame]
+    linear: Sequence[tuple[str, Any]]
+    zero: Sequence[str]
+    curved: str
+    opposites: tuple[str, Any, Any]
+    holes: Callable[[int], tuple[Any, pd.DataFrame, pd.DataFrame]]
+
+
+def _table_holes(seed: int) -> tuple[LinearToy, pd.DataFrame, pd.DataFrame]:
+    frame = toy_frame(ROWS, seed, image=True)
+    empty = {"title": "", "review": "", "age": np.nan, "department": [None, "hats"], "photo": None}
+    return LinearToy(image=True), frame, frame.iloc[:2].assign(**empty)
+
+
+def _language_holes(seed: int) -> tuple[LanguageToy, pd.DataFrame, pd.DataFrame]:
+    frame = toy_contexts(ROWS, seed)
+    return (
+        LanguageToy(),
+        frame,
+        pd.DataFrame({"context": pd.Series(["", " ", "\n\n", "the\ncrown ,  \n"], dtype=object)}),
+    )
+
+
+TABLE = Subject(
+    LinearToy,
+    toy_frame,
+    (("binary", "predicted"), ("multiclass", ("good", "bad")), ("regression", "predicted")),
+    ("binary", "regression"),
+    "multiclass",
+    ("binary", *CLASSES["binary"]),
+    _table_holes,
+)
+LANGUAGE = Subject(
+    lambda task="", variant="linear", fail_after=None: LanguageToy(variant, fail_after=fail_after),
+    lambda rows, seed, task="": toy_contexts(rows, seed),
+    (("next token", ("king", "queen")), ("next token", ("dog", "of"))),
+    ("next token",),
+    "next token",
+    ("next token", ("king", "queen"), ("queen", "king")),
+    _language_holes,
+)
+
+
 def run(
-    explainer: Any, model: LinearToy, frame: pd.DataFrame, target: Any = "predicted", *, seed: int = 0
+    explainer: Any, model: Any, frame: pd.DataFrame, target: Any = "predicted", *, seed: int = 0
 ) -> tuple[list[Attribution], list[Target]]:
     """Return the attributions of a frame and the targets that were asked for."""
     targets = resolve(model.schema, target, model.outputs(frame))
@@ -34,14 +96,10 @@ def _say(condition: Any, message: str) -> None:
         raise AssertionError(message)
 
 
-def check_linear(explainer: Any, card: dict[str, Any]) -> None:
-    """Exact contributions on a linear model: two classes, one class against another, and regression."""
-    for task, target in (
-        ("binary", "predicted"),
-        ("multiclass", ("good", "bad")),
-        ("regression", "predicted"),
-    ):
-        model, frame = LinearToy(task), toy_frame(ROWS, 1, task)
+def check_linear(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """Exact contributions on a linear model: two classes, one class or token against another, and regression."""
+    for task, target in subject.linear:
+        model, frame = subject.model(task), subject.frame(ROWS, 1, task)
         for position, row in enumerate(records(model, frame)):
             found, targets = run(explainer, model, frame.iloc[position : position + 1], target)
             parts = score(model.contributions(row), targets * len(found[0].values))
@@ -49,27 +107,29 @@ def check_linear(explainer: Any, card: dict[str, Any]) -> None:
             _say(gap <= EXACT, f"values differ from the exact contributions by {gap:.2g} ({task})")
 
 
-def check_zero(explainer: Any, card: dict[str, Any]) -> None:
+def check_zero(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """A model that ignores its input gives zeros."""
-    for task in ("binary", "regression"):
-        found, _ = run(explainer, LinearToy(task, "zero"), toy_frame(ROWS, 2, task))
+    for task in subject.zero:
+        found, _ = run(explainer, subject.model(task, "zero"), subject.frame(ROWS, 2, task))
         largest = max(np.abs(a.values).max() for a in found)
         _say(largest == 0, f"a model that ignores its input got a value of {largest:.2g}")
 
 
-def check_batch(explainer: Any, card: dict[str, Any]) -> None:
+def check_batch(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """A row explained in a batch of longer rows gets the values that it gets alone."""
-    model, frame = LinearToy("binary", "nonlinear"), toy_frame(ROWS, 3)
-    together, _ = run(explainer, model, frame, "yes")
+    task, target, _ = subject.opposites
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 3, task)
+    together, _ = run(explainer, model, frame, target)
     for position, batched in enumerate(together):
-        alone = run(explainer, model, frame.iloc[position : position + 1], "yes")[0][0]
+        alone = run(explainer, model, frame.iloc[position : position + 1], target)[0][0]
         same = np.allclose(batched.values, alone.values, atol=EXACT, equal_nan=True)
         _say(same, f"row {position} gets other values in a batch than alone")
 
 
-def check_complete(explainer: Any, card: dict[str, Any]) -> None:
+def check_complete(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """The stated completeness gap is the true one, and within 1 % where the card promises completeness."""
-    model, frame = LinearToy("multiclass", "nonlinear"), toy_frame(ROWS, 4, "multiclass")
+    task = subject.curved
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 4, task)
     found, targets = run(explainer, model, frame)
     rows = pd.DataFrame([model.remove(row, model.units(row)) for row in records(model, frame)])
     change = score(model.outputs(frame), targets) - score(model.outputs(rows), targets)
@@ -83,20 +143,20 @@ def check_complete(explainer: Any, card: dict[str, Any]) -> None:
         _say(abs(gap) <= 0.01 * abs(true_change) + 1e-5, f"the gap is {gap:.2g} of {true_change:.2g}")
 
 
-def check_target(explainer: Any, card: dict[str, Any]) -> None:
-    """Of two classes, what speaks for one speaks against the other; a method without target gives the same."""
-    model, frame = LinearToy("binary", "nonlinear"), toy_frame(ROWS, 5)
-    no, yes = (run(explainer, model, frame, name)[0] for name in CLASSES["binary"])
+def check_target(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """What speaks for one of two speaks against the other; a method without target gives the same."""
+    task, *targets = subject.opposites
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 5, task)
+    one, other = (run(explainer, model, frame, target)[0] for target in targets)
     sign = -1.0 if card.get("uses_target", True) else 1.0
-    for a, b in zip(no, yes, strict=True):
+    for a, b in zip(one, other, strict=True):
         same = np.allclose(a.values, sign * b.values, atol=EXACT, equal_nan=True)
         _say(same, "the values do not follow the target")
 
 
-def check_kinds(explainer: Any, card: dict[str, Any]) -> None:
+def check_kinds(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """Every unit of a kind that the card claims has a finite value, also in rows with empty cells."""
-    model, frame = LinearToy(image=True), toy_frame(ROWS, 6, image=True)
-    holes = frame.iloc[:2].assign(title="", review="", age=np.nan, department=[None, "hats"], photo=None)
+    model, frame, holes = subject.holes(6)
     for part in (frame, holes):
         found, _ = run(explainer, model, part)
         for row, attribution in zip(records(model, part), found, strict=True):
@@ -107,9 +167,10 @@ def check_kinds(explainer: Any, card: dict[str, Any]) -> None:
                 _say(fine, f"the {unit.kind} unit {unit.label!r} has no finite value")
 
 
-def check_cost(explainer: Any, card: dict[str, Any]) -> None:
+def check_cost(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """Model evaluations are counted, none too few, and seconds are filled."""
-    model, frame = LinearToy("binary", "nonlinear"), toy_frame(ROWS, 7)
+    task = subject.opposites[0]
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 7, task)
     targets = resolve(model.schema, "predicted", model.outputs(frame))
     model.rows_seen = 0
     found = explainer.attribute(model, frame, targets, seed=0, memory_mb=64)
@@ -119,7 +180,7 @@ def check_cost(explainer: Any, card: dict[str, Any]) -> None:
     _say(all(a.seconds > 0 for a in found), "no seconds are stated")
 
 
-def _state(model: LinearToy) -> tuple[Any, ...]:
+def _state(model: Any) -> tuple[Any, ...]:
     modes = tuple(m.training for m in model.modules())
     parameters = tuple((p.requires_grad, id(p.grad), float(p.detach().sum())) for p in model.parameters())
     hooks = tuple(len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules())
@@ -127,15 +188,17 @@ def _state(model: LinearToy) -> tuple[Any, ...]:
     return modes, parameters, hooks, torch.get_rng_state().numpy().tobytes(), numbers
 
 
-def check_state(explainer: Any, card: dict[str, Any]) -> None:
+def check_state(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """Mode, gradients, hooks and random state are as before, also when the model throws."""
-    frame = toy_frame(ROWS, 8)
-    targets = resolve(LinearToy().schema, "predicted", LinearToy().outputs(frame))
+    task = subject.opposites[0]
+    frame, sound = subject.frame(ROWS, 8, task), subject.model(task)
+    targets = resolve(sound.schema, "predicted", sound.outputs(frame))
     for fail_after in (None, 0, 1, 2):
-        model = LinearToy(fail_after=fail_after).train()
-        model.dropout.eval()
-        model.number.requires_grad_(False)
-        model.text.grad = torch.ones_like(model.text)
+        model = subject.model(task, fail_after=fail_after).train()
+        next(m for m in model.modules() if isinstance(m, torch.nn.Dropout)).eval()
+        first, second, *_ = model.parameters()
+        second.requires_grad_(False)
+        first.grad = torch.ones_like(first)
         before = _state(model)
         with suppress(ToyFailureError):
             explainer.attribute(model, frame, targets, seed=0, memory_mb=64)
@@ -143,9 +206,10 @@ def check_state(explainer: Any, card: dict[str, Any]) -> None:
         _say(_state(model) == before, f"the model or the random state is not as it was before{when}")
 
 
-def check_seed(explainer: Any, card: dict[str, Any]) -> None:
+def check_seed(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """The same seed gives the same numbers; a control gives others for another seed."""
-    model, frame = LinearToy("binary", "nonlinear"), toy_frame(ROWS, 9)
+    task = subject.opposites[0]
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 9, task)
     first, again, other = (run(explainer, model, frame, seed=seed)[0] for seed in (0, 0, 1))
     same = all(np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(first, again, strict=True))
     _say(same, "the same seed gives other numbers")
@@ -153,13 +217,14 @@ def check_seed(explainer: Any, card: dict[str, Any]) -> None:
     _say(moved or not card.get("control"), "a random control gives the same numbers for another seed")
 
 
-def check_empty(explainer: Any, card: dict[str, Any]) -> None:
+def check_empty(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
     """A frame without rows gives an empty list."""
-    found, _ = run(explainer, LinearToy(), toy_frame(3, 0).iloc[:0])
+    task = subject.opposites[0]
+    found, _ = run(explainer, subject.model(task), subject.frame(3, 0, task).iloc[:0])
     _say(found == [], "a frame without rows does not give an empty list")
 
 
-CHECKS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+CHECKS: dict[str, Callable[..., None]] = {
     "linear": check_linear,
     "zero": check_zero,
     "batch": check_batch,
@@ -181,12 +246,12 @@ def checks_for(card: dict[str, Any]) -> list[str]:
     return [name for name in CHECKS if card["exact_linear"] or name not in ("linear", "zero")]
 
 
-def check_explainer(explainer: Any, card: dict[str, Any]) -> dict[str, str]:
-    """Run all checks of an explainer; return what is wrong, by check, empty if nothing."""
+def check_explainer(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> dict[str, str]:
+    """Run all checks of an explainer on a subject; return what is wrong, by check, empty if nothing."""
     problems = {}
     for name in checks_for(card):
         try:
-            CHECKS[name](explainer, card)
+            CHECKS[name](explainer, card, subject)
         except AssertionError as error:
             problems[name] = str(error)
     return problems

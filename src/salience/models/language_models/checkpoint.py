@@ -48,16 +48,20 @@ def load_published(folder: Path | str) -> TransNormer:
 
 
 def save_published(model: TransNormer, folder: Path | str) -> Path:
-    """Write ``config.json`` and ``model.safetensors`` as the released checkpoints have them; return the folder."""
+    """Write ``config.json`` and ``model.safetensors`` as the released checkpoints have them; return the folder.
+
+    Raises:
+        ConfigError: the model has settings that the published code does not have.
+    """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder, settings = Path(folder), to_published_config(model.config)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".model.safetensors.tmp"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_published(model).items()}
     save_file(tensors, temporary, metadata={"format": "pt"})
     temporary.replace(folder / "model.safetensors")
-    write_json(folder / "config.json", to_published_config(model.config))
+    write_json(folder / "config.json", settings)
     return folder
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from salience.core.errors import ConfigError, IntegrityError, nearest
+from salience.core.errors import ConfigError, IntegrityError, UnsupportedError, nearest
 from salience.nn.attention.linear.rank_augmented import (
     FeatureMapAttention,
     RankAugmentedAttention,
@@ -299,7 +299,16 @@ class RAVLT(nn.Module):
             image: standardised pixels; any size, the map is ``ceil(size / stride)`` cells wide.
             mask: True at pixels that belong to the image, a rectangle from the upper left corner; none for all. In
                 evaluation mode a padded image then gives the numbers of the image alone.
+
+        Raises:
+            UnsupportedError: a mask with group normalisation.
         """
+        if mask is not None and self.config.norm == "group":
+            raise UnsupportedError(
+                "Group normalisation counts padding as part of the image",
+                "a mask with norm='group'.",
+                "Use norm='batch', or images of one size.",
+            )
         x, mask = self.patch_embed(image, mask)
         for stage in self.layers:
             x, mask = stage(x, mask)

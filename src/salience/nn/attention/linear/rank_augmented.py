@@ -72,7 +72,7 @@ class FeatureMapAttention(nn.Module):
         return {"gate": None, **found, "mask": None if mask is None else mask.flatten(1)}
 
     def attend(self, rotation: Rotation | None, parts: dict[str, Tensor | None]) -> Tensor:
-        """Return the gated result of all heads, [batch, token, head, dim]."""
+        """Return the result of all heads, plus ``local``, times ``gate``, [batch, token, head, dim]."""
         raise NotImplementedError
 
     def forward(
@@ -100,6 +100,19 @@ class FeatureMapAttention(nn.Module):
     ) -> Float[Tensor, "batch head query key"]:
         """Return the weights that multiply the values, before ``lepe`` and the gate."""
         raise NotImplementedError
+
+    def matrices(
+        self, x: Float[Tensor, "batch channel height width"], rotation: Rotation | None = None
+    ) -> dict[str, Float[Tensor, "batch head row column"]]:
+        """Return the matrices whose rank tells how much the layer can tell apart.
+
+        ``attention``: weights times values, (token, dim) a head. ``output``: what the last projection gets, all heads
+        joined, with convolution and gate, (token, heads × dim).
+        """
+        parts = self.parts(x, None)
+        plain = self.attend(rotation, {**parts, "local": None, "gate": None})
+        output = self.attend(rotation, parts).flatten(2)[:, None]
+        return {"attention": plain.transpose(1, 2), "output": output}
 
 
 class RankAugmentedAttention(FeatureMapAttention):
@@ -136,12 +149,14 @@ class RankAugmentedAttention(FeatureMapAttention):
             parts["q"], parts["k"], rotation=rotation, mask=parts["mask"], alpha=self.alpha
         )
 
-    def buffer(
+    def matrices(
         self, x: Float[Tensor, "batch channel height width"], rotation: Rotation | None = None
-    ) -> Float[Tensor, "batch head dim channel"]:
-        """Return the matrix of keys and values that every query is multiplied by."""
+    ) -> dict[str, Float[Tensor, "batch head row column"]]:
+        """Return also ``buffer``, the matrix (dim, dim) of keys and values that every query is multiplied by."""
         parts = self.parts(x, None)
-        return fast.summarize(parts["q"], parts["k"], parts["v"], rotation=rotation, alpha=self.alpha).buffer
+        tokens = {name: parts[name] for name in ("q", "k", "v")}
+        buffer = fast.summarize(**tokens, rotation=rotation, alpha=self.alpha).buffer
+        return {"buffer": buffer, **super().matrices(x, rotation)}
 
 
 class SoftmaxAttention(FeatureMapAttention):
@@ -159,8 +174,8 @@ class SoftmaxAttention(FeatureMapAttention):
         keys = None if mask is None else _legal(mask)
         q, k, v = (t.transpose(1, 2) for t in (q.to(v.dtype), k.to(v.dtype), v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2)
-        out = blank(out + parts["local"], mask)
-        return out if parts["gate"] is None else out * blank(parts["gate"], mask)
+        out = out if parts["local"] is None else out + parts["local"]
+        return blank(out if parts["gate"] is None else out * blank(parts["gate"], mask), mask)
 
     def _rotated(self, rotation: Rotation | None, parts: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
         q, k = (wide(blank(parts[name], parts["mask"])) for name in ("q", "k"))

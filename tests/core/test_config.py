@@ -50,6 +50,12 @@ def test_wrong_type_is_refused(values):
         config.build(Options, values)
 
 
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "+1E-3", "0.001", ".1e-2"])
+def test_numbers_may_have_an_exponent(text):
+    built = config.build(Options, config.parse_assignments([f"training.clip={text}"]))
+    assert built.training.clip == 1e-3
+
+
 def test_assignments_are_yaml_and_nest():
     parsed = config.parse_assignments(["training.epochs=5", "training.clip=null", "names=[a, b]", "x=a=b"])
     assert parsed == {"training": {"epochs": 5, "clip": None}, "names": ["a", "b"], "x": "a=b"}

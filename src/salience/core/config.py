@@ -1,5 +1,6 @@
 """Options: nested dataclasses, filled from YAML and ``key=value``, strict about unknown names."""
 
+import re
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -10,6 +11,7 @@ import yaml
 from salience.core.errors import ConfigError, nearest
 
 C = TypeVar("C")
+SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def build(cls: type[C], values: dict[str, Any], where: str = "") -> C:
@@ -38,6 +40,8 @@ def _checked(hint: Any, value: Any, path: str) -> Any:
             return None
         if option is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
+        if option is float and isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+            return float(value)  # YAML reads 1e-3 as text; it wants 1.0e-3
         plain = get_origin(option) or option
         if plain in (tuple, list) and isinstance(value, list | tuple):
             return plain(value)

@@ -214,10 +214,16 @@ def test_minus_infinity_forgets_all(interpreter, kind):
     reset[:, 5] = -torch.inf
     apart = decay.clone()
     apart[:, 5] = 0.0
-    out, state = interpreter(CORE, q, k, v, reset)["outputs"]
-    wanted, states = oracle(*(x.double() for x in (q, k, v, apart)), None, torch.tensor([0, 5, CHUNK + 4]))
-    torch.testing.assert_close(out.double(), wanted, rtol=0, atol=2e-5)
-    torch.testing.assert_close(state.double(), states[1:], rtol=0, atol=2e-5)
+    edges = torch.tensor([0, 5, CHUNK + 4])
+    weights = projections((q, k, v), 2)
+    answer = interpreter(CORE, q, k, v, reset, weights=[weights[0], weights[1][1:]])
+    weights[1][:1] = 0  # what the first part leaves behind is lost
+    (out, states), grads = expected((q, k, v, apart, None), weights, edges)
+    grads[3][:, 5] = 0
+    wanted = [out, states[1:], *grads]
+    for mine, theirs in zip(answer["outputs"] + answer["grads"], wanted, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=0, atol=5e-5)
+    assert answer["grads"][3][:, 5].abs().max() == 0
 
 
 def test_inputs_that_are_not_contiguous(interpreter):

@@ -176,6 +176,18 @@ def _within(
 
 
 @triton.jit
+def _before(
+    a, state, read, KIND: tl.constexpr, TURNED: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """Return what the tokens of a chunk read from the state (C, BR)."""
+    if KIND == CHANNEL and not TURNED:
+        result = _product(a * read, state, DOT, PRECISION)
+    else:
+        result = read * _product(a, state, DOT, PRECISION)
+    return result
+
+
+@triton.jit
 def _advance(
     state, b, c, write, total, KIND: tl.constexpr, TURNED: tl.constexpr, DOT: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -190,6 +202,26 @@ def _advance(
     return new
 
 
+@triton.jit
+def _write(
+    result, out, partner, moments, begin, real, head, part,
+    H: tl.constexpr, R: tl.constexpr, BR: tl.constexpr, C: tl.constexpr, KIND: tl.constexpr, MOMENTS: tl.constexpr,
+):  # fmt: skip
+    """Store a chunk's output and, with ``MOMENTS``, its product with the partner, summed unless KIND is CHANNEL."""
+    row, column = tl.arange(0, C)[:, None], part * BR + tl.arange(0, BR)[None, :]
+    inside = (row < real) & (column < R)
+    place = (begin + row) * (H * R) + head * R + column
+    tl.store(out + place, result.to(out.dtype.element_ty), mask=inside)
+    if MOMENTS:
+        result *= _rows(partner, begin, real, head, part * BR, H, R, C, BR).to(tl.float32)
+        if KIND == CHANNEL:
+            tl.store(moments + place, result, mask=inside)
+        else:
+            parts = (R + BR - 1) // BR
+            place = ((begin + row) * H + head) * parts + part
+            tl.store(moments + place, tl.sum(result, 1)[:, None], mask=row < real)
+
+
 @triton.jit(do_not_specialize=LENGTHS)
 def scan_kernel(
     a, b, c, log_decay, boundaries, totals, out, partner, moments, table, tokens, per_sequence, segment,
@@ -200,8 +232,8 @@ def scan_kernel(
     """Walk the chunks of one segment, for one head and one slice of c's channels.
 
     With ``OUTPUT`` it starts from the state at the segment's boundary and writes the output; without, from zero, and
-    only the state and the total decay are wanted. ``MOMENTS`` also writes ``out · partner``, summed over channels
-    unless each has its own decay: the gradient of the decays is made from it.
+    only the state and the total decay are wanted. ``MOMENTS`` also writes ``out · partner``, of which the gradient of
+    the decays is made.
     """
     SLICES: tl.constexpr = (R + BR - 1) // BR
     part, head = tl.program_id(0) % SLICES, (tl.program_id(0) // SLICES) % H
@@ -210,7 +242,7 @@ def scan_kernel(
     sequence, first, end = _place(index, table, tokens, per_sequence, segment, PACKED)
     if first >= end:
         return
-    row, p, r = tl.arange(0, C)[:, None], tl.arange(0, BP)[:, None], low + tl.arange(0, BR)[None, :]
+    p, r = tl.arange(0, BP)[:, None], low + tl.arange(0, BR)[None, :]
     cell = (p + r * P) if TURNED else (p * R + r)
     inside = (p < P) & (r < R)
     before = boundaries + ((index + sequence + (1 if REVERSE else 0)) * H + head) * (P * R)
@@ -237,19 +269,8 @@ def scan_kernel(
                 a_rows, b, c, b_rows, c_rows, log_decay, since, begin, real, head, low,
                 H, P, R, BP, BR, C, KIND, REVERSE, TURNED, DOT, PRECISION,
             )  # fmt: skip
-            if KIND == CHANNEL and not TURNED:
-                result += _product(a_rows * read, state, DOT, PRECISION)
-            else:
-                result += read * _product(a_rows, state, DOT, PRECISION)
-            place = (begin + row) * (H * R) + head * R + r
-            tl.store(out + place, result.to(out.dtype.element_ty), mask=(row < real) & (r < R))
-            if MOMENTS:
-                result *= _rows(partner, begin, real, head, low, H, R, C, BR).to(tl.float32)
-                if KIND == CHANNEL:
-                    tl.store(moments + place, result, mask=(row < real) & (r < R))
-                else:
-                    place = ((begin + row) * H + head) * SLICES + part
-                    tl.store(moments + place, tl.sum(result, 1)[:, None], mask=row < real)
+            result += _before(a_rows, state, read, KIND, TURNED, DOT, PRECISION)
+            _write(result, out, partner, moments, begin, real, head, part, H, R, BR, C, KIND, MOMENTS)
         else:
             lost += total
         state = _advance(state, b_rows, c_rows, write, total, KIND, TURNED, DOT, PRECISION)
@@ -294,10 +315,13 @@ def join_kernel(
 
 @triton.jit(do_not_specialize=LENGTHS)
 def decay_gradient_kernel(
-    query_moments, key_moments, anchors, grad, table, tokens, per_sequence, segment,
-    W: tl.constexpr, SLICES: tl.constexpr, C: tl.constexpr, B: tl.constexpr, PACKED: tl.constexpr,
+    query_moments, key_moments, anchors, log_decay, grad, table, tokens, per_sequence, segment,
+    W: tl.constexpr, SLICES: tl.constexpr, C: tl.constexpr, B: tl.constexpr, FLAT: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
-    """Sum ``q·dq - k·dk`` from the end of each segment back to each token, starting with ``dS·S`` at that end."""
+    """Sum ``q·dq - k·dk`` from the end of each segment back to each token, starting with ``dS·S`` at that end.
+
+    It is zero where the log-decay is below the least that counts. ``FLAT`` decays are the same for all tokens.
+    """
     BLOCKS: tl.constexpr = (W + B - 1) // B
     index = tl.program_id(0) // BLOCKS
     sequence, first, end = _place(index, table, tokens, per_sequence, segment, PACKED)
@@ -315,7 +339,9 @@ def decay_gradient_kernel(
         for part in tl.static_range(SLICES):
             drift += tl.load(query_moments + place * SLICES + part, mask=inside, other=0.0)
             drift -= tl.load(key_moments + place * SLICES + part, mask=inside, other=0.0)
-        tl.store(grad + place, tl.cumsum(drift, 0, reverse=True) + carry[None, :], mask=inside)
+        decay = tl.load(log_decay + (column[None, :] if FLAT else place), mask=inside, other=0.0)
+        whole = tl.cumsum(drift, 0, reverse=True) + carry[None, :]
+        tl.store(grad + place, tl.where(decay < LEAST, 0.0, whole), mask=inside)
         carry += tl.sum(drift, 0)
 
 

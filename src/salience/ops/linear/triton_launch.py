@@ -226,8 +226,9 @@ def _decay_gradient(
     width = anchors[0].numel()
     grad = query_moments.new_empty(*query_moments.shape[:3], *([log_decay.shape[3]] if by_channel else []))
     kernels.decay_gradient_kernel[(plan.segments * -(-width // 32),)](
-        query_moments, key_moments, anchors, grad, plan.table, plan.tokens, plan.per_sequence, plan.segment,
-        W=width, SLICES=1 if by_channel else query_moments.shape[-1], C=64, B=32, PACKED=plan.packed,
+        query_moments, key_moments, anchors, log_decay, grad, plan.table, plan.tokens, plan.per_sequence, plan.segment,
+        W=width, SLICES=1 if by_channel else query_moments.shape[-1], C=64, B=32, FLAT=log_decay.dim() == 1,
+        PACKED=plan.packed,
     )  # fmt: skip
     return grad.sum((0, 1)) if log_decay.dim() == 1 else grad
 

@@ -42,23 +42,11 @@ def test_plain_and_streamed_forms_compute_the_same_gradients(monkeypatch):
             assert (a - b).abs().max() < 1e-5
 
 
-def test_steps_take_turns_and_the_first_turn_is_not_counted():
-    calls = []
-    seconds = disan._interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
-    assert calls == ["a", "b"] * 3
-    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 2, "b": 2}
-
-
 def test_batches_shrink_so_that_the_plain_form_fits():
     sizes = {tokens: disan.batch_for(tokens) for tokens in disan.TOKENS}
     assert sizes[64] == 64
     assert sizes[256] < sizes[128] < 64
     assert all(4 * b * t * t * disan.DIM <= disan.PAIR_TENSOR_MB * 2**20 for t, b in sizes.items())
-
-
-def test_growth_is_the_exponent():
-    quadratic = [{"tokens": t, "value": 3.0 * t**2} for t in (64, 128, 256)]
-    assert disan._growth(quadratic) == pytest.approx(2.0)
 
 
 def test_memory_is_what_a_step_adds(capsys, monkeypatch):

@@ -298,7 +298,7 @@ def _decode_sdpa(q: Any, k: Any, v: Any, device: str) -> Callable[[], None]:
 
 
 def _decode_model(tokens: int, seed: int, device: str) -> Callable[[], None]:
-    """Return one step of a small TransNormer behind a prompt; the cache it starts from is not changed."""
+    """Return a step that goes on by one token behind a prompt, with a small TransNormer."""
     import torch
 
     from salience.models.language_models.transnormer import TransNormer

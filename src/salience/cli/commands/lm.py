@@ -23,6 +23,7 @@ EXAMPLES = (
     "salience lm generate runs/books 'It was a dark' --max-tokens 300",
     "salience lm explain runs/books 'The cat sat on the' --target ' mat' --contrast ' dog'",
 )
+NARROWEST = 16  # columns of a terminal; what is printed at once and is wider would be cut off
 Corpus = Annotated[
     str,
     typer.Argument(
@@ -283,7 +284,9 @@ def _shown(pieces: Iterable[str]) -> Iterator[_Characters]:
     from salience.cli.views import printable
 
     for piece in pieces:
-        yield _Characters(printable(piece))
+        text = printable(piece)
+        for start in range(0, len(text), NARROWEST):
+            yield _Characters(text[start : start + NARROWEST])
     yield _Characters("\n")
 
 

@@ -94,15 +94,16 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, q, k, v, log_decay, initial_state, layout):
         ctx.save_for_backward(q, k, v, log_decay, initial_state)
         ctx.layout = layout
-        work = _Work(q, k, v, log_decay, layout)
-        return work.forward(initial_state)
+        with torch.autocast(q.device.type, enabled=False):  # sums stay in the exact dtype
+            return _Work(q, k, v, log_decay, layout).forward(initial_state)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_state):
         q, k, v, log_decay, initial_state = ctx.saved_tensors
-        work = _Work(q, k, v, log_decay, ctx.layout)
-        return (*work.backward(grad_out, grad_state, initial_state, ctx.needs_input_grad[3]), None)
+        with torch.autocast(q.device.type, enabled=False):  # a backward pass inside autocast
+            work = _Work(q, k, v, log_decay, ctx.layout)
+            return (*work.backward(grad_out, grad_state, initial_state, ctx.needs_input_grad[3]), None)
 
 
 class _Work:

@@ -186,3 +186,24 @@ def test_softmax_refuses_a_state_of_packed_sequences():
 def test_sizes_that_do_not_fit_are_refused(build, words):
     with pytest.raises(ConfigError, match=words):
         build()
+
+
+def test_mixed_precision_works_forward_and_backward_inside_its_context():
+    mixer = linear(lrpe=True).float()
+    x = tokens(mixer).float()
+    whole = mixer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state, _ = mixer(x, keep_state=True)
+        y.float().square().sum().backward()
+    assert state.S.dtype == torch.float32
+    assert (y - whole).abs().max() < 0.05 * whole.abs().max() + 0.02
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in mixer.parameters())
+
+
+def test_training_works_after_inference_mode():
+    mixer = linear()
+    x = tokens(mixer)
+    with torch.inference_mode():
+        mixer(x)
+    mixer(x)[0].sum().backward()
+    assert mixer.qkvu_proj.weight.grad.any()

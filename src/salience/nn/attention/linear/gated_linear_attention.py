@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -84,7 +83,8 @@ class GatedLinearAttention(nn.Module):
         """
         key = (like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
         if key not in self._log_decay:
-            self._log_decay[key] = -torch.tensor(self.slopes, device=key[0], dtype=key[1])
+            with torch.inference_mode(False):  # what is made in inference mode cannot serve training later
+                self._log_decay[key] = -torch.tensor(self.slopes, device=key[0], dtype=key[1])
         return self._log_decay[key]
 
     def forward(
@@ -116,7 +116,7 @@ class GatedLinearAttention(nn.Module):
                 ``[batch head 1 key]``, in memory that is linear in the tokens.
         """
         q, k, v, u = self.qkvu_proj(x).chunk(4, dim=-1)
-        q, k, v = (rearrange(t, "b n (h d) -> b n h d", h=self.num_heads) for t in (silu(q), silu(k), v))
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)) for t in (silu(q), silu(k), v))
         if mask is not None and self.mask_mode == "tnl":
             v, mask = v * mask[:, :, None, None], None
         if self.lrpe is not None:
@@ -136,7 +136,7 @@ class GatedLinearAttention(nn.Module):
                 need_weights=need_weights is True,
             )
         weights = self._last_weights(q, k, mask) if need_weights == "last" else result.weights
-        mixed = u * self.norm(rearrange(result.out, "b n h d -> b n (h d)"))
+        mixed = u * self.norm(result.out.flatten(2))
         return self.out_proj(mixed), result.state, weights
 
     def _last_weights(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Float[Tensor, "batch head 1 key"]:

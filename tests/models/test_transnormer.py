@@ -144,6 +144,8 @@ def test_misuse_of_masks_and_caches_is_refused(entry):
     model, ids = small(entry), ids_of()
     with pytest.raises(ConfigError, match="one value a token"):
         model(ids, attention_mask=torch.ones(2, 8))
+    with pytest.raises(ConfigError, match="have no mask"):
+        model(ids[:1], attention_mask=torch.ones(1, 9), cu_seqlens=torch.tensor([0, 9]))
     with pytest.raises(ConfigError, match="got 2"):
         model(ids, cache=model.new_cache(3))
     with pytest.raises(UnsupportedError, match="without a cache"):

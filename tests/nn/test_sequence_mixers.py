@@ -207,3 +207,16 @@ def test_training_works_after_inference_mode():
         mixer(x)
     mixer(x)[0].sum().backward()
     assert mixer.qkvu_proj.weight.grad.any()
+
+
+@pytest.mark.parametrize("edges", [[0, 3], [1, 8], [0, 5, 5, 8], [0, 5, 3, 8]])
+def test_boundaries_that_do_not_fit_are_refused(edges):
+    for mixer in (linear(), softmax()):
+        with pytest.raises(ConfigError, match="rise from 0"):
+            mixer(tokens(mixer, 1), cu_seqlens=torch.tensor(edges))
+
+
+def test_packed_sequences_are_one_row():
+    for mixer in (linear(), softmax()):
+        with pytest.raises(ConfigError, match="along the token axis"):
+            mixer(tokens(mixer, 2), cu_seqlens=torch.tensor([0, 8]))

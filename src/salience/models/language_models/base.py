@@ -247,7 +247,7 @@ class LanguageModel(nn.Module):
         need_weights: bool | Literal["last"] = False,
     ) -> tuple[Float[Tensor, "batch token dim"], list[Tensor]]:
         """Return what the head reads (``lm_head`` makes it logits), and the weights of each layer if wanted."""
-        mask = _checked_mask(attention_mask, x)
+        mask = _checked_mask(attention_mask, x, cu_seqlens)
         _check_cache(cache, x, cu_seqlens, need_weights)
         counted = self.counted(mask)
         start = None if cache is None else cache.position
@@ -292,14 +292,17 @@ class LanguageModel(nn.Module):
         return total / (target != ignore_index).sum().clamp(min=1)
 
 
-def _checked_mask(mask: Tensor | None, x: Tensor) -> Bool[Tensor, "batch token"] | None:
+def _checked_mask(
+    mask: Tensor | None, x: Tensor, cu_seqlens: Tensor | None
+) -> Bool[Tensor, "batch token"] | None:
     if mask is None:
         return None
-    if mask.shape != x.shape[:2]:
+    if cu_seqlens is not None or mask.shape != x.shape[:2]:
+        packed = "" if cu_seqlens is None else ", and cu_seqlens"
         raise ConfigError(
             "The attention mask does not fit the tokens",
-            f"Mask {tuple(mask.shape)}, tokens {tuple(x.shape[:2])}.",
-            "Give one value a token: true where it is real.",
+            f"Mask {tuple(mask.shape)}, tokens {tuple(x.shape[:2])}{packed}.",
+            "Give one value a token: true where it is real. Packed tokens are all real and have no mask.",
             code="SAL-C005",
         )
     return mask.bool()
@@ -328,5 +331,5 @@ def _advanced(
     position: Tensor, tokens: int, mask: Tensor | None, cu_seqlens: Tensor | None
 ) -> Int[Tensor, " batch"]:
     if cu_seqlens is not None:
-        return position + cu_seqlens.diff()
+        return position + cu_seqlens.diff().to(position.device)
     return position + (tokens if mask is None else mask.sum(dim=1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from salience.core.errors import ConfigError, UnsupportedError
-from salience.nn.embeddings.positions import token_positions
+from salience.nn.embeddings.positions import packed_boundaries, token_positions
 from salience.nn.embeddings.rotary import rotary_angles, rotate
 
 CARD = {
@@ -137,6 +137,7 @@ class CausalSoftmaxAttention(nn.Module):
 
         Raises:
             UnsupportedError: packed sequences with a state.
+            ConfigError: boundaries that do not fit the tokens, or several rows of packed sequences.
         """
         keep_state = keep_state or state is not None
         if cu_seqlens is not None and keep_state:
@@ -152,7 +153,7 @@ class CausalSoftmaxAttention(nn.Module):
             )
         q, k, v = self._project(x, position)
         if cu_seqlens is not None:
-            out, weights = _packed(q, k, v, cu_seqlens.tolist(), need_weights)
+            out, weights = _packed(q, k, v, packed_boundaries(cu_seqlens, x.shape[1]), need_weights)
             return self._joined(out), None, weights
         real = mask
         if keep_state:
@@ -202,6 +203,10 @@ def _packed(
     q: Tensor, k: Tensor, v: Tensor, boundaries: list[int], need_weights: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Attend within each of the packed sequences."""
+    if len(q) != 1:
+        raise ConfigError(
+            "Packed sequences are one row", f"Got {len(q)} rows.", "Join the rows along the token axis."
+        )
     out = torch.empty_like(v)
     weights = q.new_zeros(*q.shape[:3], q.shape[2]) if need_weights else None
     for a, b in pairwise(boundaries):

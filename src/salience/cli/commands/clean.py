@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from salience.cli.answer import Answer
+from salience.cli.commands.lm import Column, Encoding, Separator
 from salience.cli.options import Seed, Set, TimeLimit
 from salience.core.config import build, merge, parse_assignments
 
@@ -43,15 +44,9 @@ def command(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Leave out a rule or step. May be repeated.")
     ] = None,
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help=r"What stands between documents of a text file, as in '\n\n'. Default: a file is one document.",
-        ),
-    ] = None,
-    column: Annotated[str | None, typer.Option(metavar="NAME", help="Column with the text.")] = None,
-    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Encoding that is not UTF-8.")] = None,
+    separator: Separator = None,
+    column: Column = None,
+    encoding: Encoding = None,
     time_limit: TimeLimit = None,
     seed: Seed = None,
     assignments: Set = None,

@@ -45,7 +45,7 @@ def test_integrated_gradients_equal_the_integral():
         np.testing.assert_allclose(attribution.values, closed_form(model, row), atol=1e-5)
 
 
-def test_steps_double_only_where_the_gap_is_large():
+def test_only_the_paths_of_rows_whose_gap_is_large_are_cut():
     model = LinearToy("regression", "nonlinear")
     frame = toy_frame(12, 12, "regression")
     frame.loc[0, ["title", "review"]] = ""  # nothing bends here
@@ -63,11 +63,30 @@ def test_steps_double_only_where_the_gap_is_large():
         assert attribution.output == pytest.approx(model._output(row)[0])
 
 
+class Jump(LinearToy):
+    """Jumps from 0 to 10 within a thousandth of the path."""
+
+    def forward_tokens(self, tokens):
+        return 10 * torch.sigmoid(4000 * (super().forward_tokens(tokens) - 1.2345))
+
+
+def test_a_jump_on_the_path_is_found():
+    model, frame = Jump("regression"), toy_frame(1, 12, "regression")
+    frame.loc[0, ["title", "review"]] = ["great", "great"]
+    found = explain(IntegratedGradients(), model, frame)[0]
+    assert found.output - found.baseline_output == pytest.approx(10.0)
+    assert abs(found.completeness_gap) < 0.1
+    assert found.values[0] > 0
+    assert found.forwards <= 600
+    uncut = explain(IntegratedGradients(max_steps=16), model, frame)[0]
+    assert abs(uncut.completeness_gap) > 1.0
+
+
 def test_refinement_stops_at_the_limit():
     model, frame = LinearToy("regression", "nonlinear"), toy_frame(1, 12, "regression")
     frame.loc[0, ["title", "review"]] = ["great", "great"]
     found = explain(IntegratedGradients(steps=1, max_steps=4), model, frame)
-    assert found[0].forwards == 2 + 1 + 2 + 4
+    assert found[0].forwards == 2 + 1 + (1 + 2)  # two ends, one point, then the middle and a point a half
     assert abs(found[0].completeness_gap) > 0.1
 
 

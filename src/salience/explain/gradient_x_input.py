@@ -55,7 +55,8 @@ class GradientXInput:
         with frozen(model):
             path = make_path(model, frame, targets, memory_mb)
             output, neutral = ends(model, path)
-            values = along_path(model, path, np.ones(1), np.ones(1))
+            rows = np.arange(len(frame))
+            values = along_path(model, path, rows, np.ones((len(rows), 1)), np.ones((len(rows), 1)))
         seconds, baseline = (perf_counter() - begin) / len(values), describe_baseline(model)
         return [
             Attribution(found, float(end), float(start), baseline, None, 3, seconds)

@@ -38,18 +38,6 @@ class Path:
     units: list[int]
     capacity: int
 
-    def select(self, rows: list[int]) -> "Path":
-        """Return the path of some of the rows."""
-        take = torch.as_tensor(rows)
-        return Path(
-            {n: _take(t, take) for n, t in self.tokens.items()},
-            {n: _take(t, take) for n, t in self.baseline.items()},
-            [self.targets[i] for i in rows],
-            {n: u[take] for n, u in self.unit.items()},
-            [self.units[i] for i in rows],
-            self.capacity,
-        )
-
 
 def _take(tokens: Any, rows: Tensor) -> Any:
     rows = rows.to(tokens.values.device)
@@ -88,52 +76,80 @@ def unit_index(
     return index
 
 
-def ends(model: WhiteBox, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the explained quantity at the rows and at their neutral inputs."""
-    with torch.no_grad():
-        return tuple(_score(model, tokens, path) for tokens in (path.tokens, path.baseline))
-
-
-def _score(model: WhiteBox, tokens: dict[str, Any], path: Path) -> np.ndarray:
-    parts = []
-    for start in range(0, len(path.targets), path.capacity):
-        rows = torch.arange(start, min(start + path.capacity, len(path.targets)))
-        output = model.finish(model.forward_tokens({n: _take(t, rows) for n, t in tokens.items()}))
-        parts.append(score(output.double(), path.targets[start : start + path.capacity]).cpu().numpy())
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def along_path(
-    model: WhiteBox, path: Path, nodes: Float[np.ndarray, " step"], weights: Float[np.ndarray, " step"]
-) -> list[Float[np.ndarray, " unit"]]:
-    """Return ``Σ_s weight_s · ∇score(x' + node_s (x − x')) · (x − x')``, summed to the units of each row.
-
-    Rows × steps are packed into as few forward passes as the path's capacity allows.
+def scores_at(
+    model: WhiteBox, path: Path, rows: Int[np.ndarray, " line"], nodes: Float[np.ndarray, " line"]
+) -> Float[np.ndarray, " line"]:
+    """Return the explained quantity at points of the path; 0 is the neutral input, 1 the row.
 
     Args:
         model: white box in evaluation mode.
         path: rows and neutral inputs.
+        rows: which row's path, for each point.
+        nodes: position of each point, in [0, 1].
+    """
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(rows), path.capacity):
+            pack = slice(start, start + path.capacity)
+            points, _ = _points(path, torch.as_tensor(rows[pack]), torch.as_tensor(nodes[pack]))
+            output = model.finish(model.forward_tokens(points)).double()
+            parts.append(score(output, [path.targets[i] for i in rows[pack]]).cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def ends(model: WhiteBox, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the explained quantity at the rows and at their neutral inputs."""
+    rows = np.arange(len(path.targets))
+    return tuple(scores_at(model, path, rows, np.full(len(rows), end)) for end in (1.0, 0.0))
+
+
+def along_path(
+    model: WhiteBox,
+    path: Path,
+    rows: Int[np.ndarray, " line"],
+    nodes: Float[np.ndarray, "line step"],
+    weights: Float[np.ndarray, "line step"],
+) -> list[Float[np.ndarray, " unit"]]:
+    """Return for each line ``Σ_s weight_s · ∇score(x' + node_s (x − x')) · (x − x')``, summed to the row's units.
+
+    Lines × steps are packed into as few forward passes as the path's capacity allows.
+
+    Args:
+        model: white box in evaluation mode.
+        path: rows and neutral inputs.
+        rows: which row's path, for each line.
         nodes: positions on the path, in [0, 1]; 1 is the row.
         weights: weight of each position.
     """
-    names, rows = list(path.tokens), len(path.targets)
-    total = {n: torch.zeros(path.unit[n].shape, dtype=torch.float64) for n in names}
-    row = torch.arange(rows).repeat_interleave(len(nodes))
-    node, weight = (torch.as_tensor(np.tile(values, rows)) for values in (nodes, weights))
-    for start in range(0, len(row), path.capacity):
+    unit = {name: found[rows] for name, found in path.unit.items()}
+    total = {name: torch.zeros(found.shape, dtype=torch.float64) for name, found in unit.items()}
+    order = np.arange(len(rows)).repeat(nodes.shape[1])
+    line, row, node, weight = (
+        torch.as_tensor(x) for x in (order, rows[order], nodes.ravel(), weights.ravel())
+    )
+    for start in range(0, len(line), path.capacity):
         pack = slice(start, start + path.capacity)
         for name, part in _step(model, path, row[pack], node[pack]).items():
-            total[name].index_add_(0, row[pack], part.cpu().double() * weight[pack, None])
-    return unit_sums(path.units, path.unit, total)
+            total[name].index_add_(0, line[pack], part.cpu().double() * weight[pack, None])
+    return unit_sums([path.units[i] for i in rows], unit, total)
 
 
-def _step(model: WhiteBox, path: Path, row: Tensor, node: Tensor) -> dict[str, Float[Tensor, "row token"]]:
+def _points(path: Path, row: Tensor, node: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return points of the path, and the distance from neutral input to row."""
     points, distance = {}, {}
     for name, tokens in path.tokens.items():
         end, start = _take(tokens, row), _take(path.baseline[name], row)
         distance[name] = end.values - start.values
         share = node.to(end.values).reshape(-1, 1, 1)
-        points[name] = end.with_values((start.values + share * distance[name]).requires_grad_(True))
+        points[name] = end.with_values(
+            torch.where(share == 1, end.values, start.values + share * distance[name])
+        )
+    return points, distance
+
+
+def _step(model: WhiteBox, path: Path, row: Tensor, node: Tensor) -> dict[str, Float[Tensor, "row token"]]:
+    points, distance = _points(path, row, node)
+    points = {name: t.with_values(t.values.requires_grad_(True)) for name, t in points.items()}
     with torch.enable_grad():
         output = model.finish(model.forward_tokens(points))
         total = score(output, [path.targets[i] for i in row.tolist()]).sum()

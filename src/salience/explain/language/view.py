@@ -21,7 +21,7 @@ from salience.explain.explanation import NEXT_TOKEN
 from salience.explain.language.reading import CONTEXT, Reading, check_units, read, visible, without
 from salience.models.slots import Tokens
 
-BASELINES = ("space", "mean", "zero")
+BASELINES = ("space", "mean")
 REMOVALS = {"delete": "", "blank": " "}
 BATCH_TOKENS = 16_384  # tokens of one forward pass without gradients, padding included
 LAYER_ACTIVATIONS = (
@@ -46,8 +46,8 @@ class LanguageView(nn.Module):
         continuations: texts whose log-probability is asked for; empty for the next token.
         units: ``"words"`` or ``"tokens"``.
         baseline: the neutral input of gradient methods: each token of the context becomes ``"space"`` (the token of
-            a space), ``"mean"`` (the mean of all embeddings) or ``"zero"``. Positions stay as they are. Models that
-            normalise the length of their vectors jump at zero, so gradients from there do not add up.
+            a space) or ``"mean"`` (the mean of all embeddings). Positions stay as they are. Zero vectors are not
+            offered: a model that normalises the length of its vectors jumps there, and gradients do not add up.
         removal: how words are taken away: ``"delete"`` closes the gap, so that the words around it move together and
             positions and decay change with it; ``"blank"`` leaves a space for each character.
 
@@ -82,7 +82,6 @@ class LanguageView(nn.Module):
         return {
             "space": "a space in place of every token",
             "mean": "the mean embedding in place of every token",
-            "zero": "a zero vector in place of every token",
         }[self.neutral]
 
     def _continuation(self, text: str) -> list[int]:
@@ -185,8 +184,7 @@ class LanguageView(nn.Module):
 
     def _neutral(self) -> Float[Tensor, "dim"]:
         ids = torch.arange(self.model.vocab_size) if self.neutral == "mean" else torch.tensor([self._space()])
-        vector = self.model.embed(ids.unsqueeze(0).to(self._device()))[0].mean(0)
-        return torch.zeros_like(vector) if self.neutral == "zero" else vector
+        return self.model.embed(ids.unsqueeze(0).to(self._device()))[0].mean(0)
 
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Float[Tensor, "batch output"]:
         """Return the outputs from embedded contexts; logits are computed only where they are needed."""

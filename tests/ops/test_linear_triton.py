@@ -385,6 +385,8 @@ def test_refusals(monkeypatch):
         linear_attention_triton(q, q, q)
     with pytest.raises(UnsupportedError, match="float32, bfloat16 or float16"):
         linear_attention_triton(*[q.double()] * 3)
+    with pytest.raises(UnsupportedError, match=r"Got torch\.float64"):
+        linear_attention_triton(q, q.double(), q)
     with pytest.raises(UnsupportedError, match=r"head dims up to 256\. Got 257"):
         linear_attention_triton(q, q, torch.zeros(1, 2, 1, 257))
 

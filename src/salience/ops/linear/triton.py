@@ -2,8 +2,9 @@
 
 Each sequence is cut into segments, as few as fill the device. What a segment adds to the state is computed for all
 segments at once, those are joined along the sequence, and then all segments are worked through at once, each with
-its state in registers. With enough sequences and heads there is one segment each, and inputs are read once. Only
-inputs are kept for the backward pass. There are no atomic sums: the same inputs give the same bits. A new length, batch or number of packed sequences compiles nothing.
+its state in registers. With enough sequences and heads there is one segment each, and the first step falls away.
+Only inputs are kept for the backward pass. Sums have a fixed order: the same inputs give the same bits. A new
+length, batch or number of packed sequences compiles nothing.
 
 Not measured: speed, memory and numerics on a GPU. The kernels were checked in Triton's interpreter on a CPU, and
 compiled, not run, for compute capability 9.0. Tile sizes and the number of segments follow from arithmetic
@@ -15,7 +16,9 @@ decays. The published kernel walks each sequence in one program, and its state h
 
 from __future__ import annotations
 
+import functools
 import os
+from types import ModuleType
 
 import torch
 from jaxtyping import Float, Int
@@ -45,7 +48,8 @@ def linear_attention_triton(
 
     Args:
         q, k, v: float32, bfloat16 or float16 on a CUDA device; head dims up to 256.
-        log_decay: ≤ 0; (head), (batch, token, head) or (batch, token, head, dim); below -50 counts as -50.
+        log_decay: ≤ 0; (head), (batch, token, head) or (batch, token, head, dim); below -50 counts as -50,
+            without a gradient.
         initial_state: one row a sequence.
         cu_seqlens: boundaries of packed sequences, with a batch of one.
 
@@ -53,9 +57,9 @@ def linear_attention_triton(
         MissingExtraError: Triton is not installed.
         UnsupportedError: another dtype, a wider head, or no CUDA device (and not Triton's interpreter).
     """
-    _check(q, v)
-    require("triton")
     dtype = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
+    _check(q, v, dtype)
+    launch = _launch()
     inputs = [x.to(dtype).contiguous() for x in (q, k, v)]
     decay = (
         q.new_zeros(q.shape[2], dtype=torch.float32) if log_decay is None else log_decay.float().contiguous()
@@ -65,52 +69,47 @@ def linear_attention_triton(
     )
     with torch.cuda.device_of(q):  # kernels go to the current device
         if q.shape[1] == 1 and cu_seqlens is None and not tracked:
-            out, state = _decode(*inputs, decay, initial_state)
+            out, state = launch.decode(*inputs, decay, initial_state)
         else:
             out, state = _LinearAttention.apply(*inputs, decay, initial_state, cu_seqlens)
     return out.to(q.dtype), state
 
 
-def _check(q: Tensor, v: Tensor) -> None:
+@functools.cache
+def _launch() -> ModuleType:
+    """Import what imports Triton; once, because looking for a package's version takes longer than a token."""
+    require("triton")
+    from salience.ops.linear import triton_launch
+
+    return triton_launch
+
+
+def _check(q: Tensor, v: Tensor, dtype: torch.dtype) -> None:
     widest = max(q.shape[-1], v.shape[-1])
     if widest > MAX_HEAD_DIM:
         fix = "Use more heads, or mode='chunk'."
         raise UnsupportedError(f"{NAME} takes head dims up to {MAX_HEAD_DIM}", f"Got {widest}.", fix)
-    if q.dtype not in DTYPES:
+    if dtype not in DTYPES:
         fix = "Cast them, or use mode='chunk'."
-        raise UnsupportedError(f"{NAME} takes float32, bfloat16 or float16", f"Got {q.dtype}.", fix)
+        raise UnsupportedError(f"{NAME} takes float32, bfloat16 or float16", f"Got {dtype}.", fix)
     if not q.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         fix = "Move the tensors to a CUDA device, or use mode='chunk'."
         raise UnsupportedError(f"{NAME} needs tensors on a CUDA device", f"Got {q.device}.", fix)
 
 
-def _decode(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    from salience.ops.linear import triton_launch
-
-    if state is None:
-        state = torch.zeros(q.shape[0], *q.shape[2:], v.shape[-1], dtype=torch.float32, device=q.device)
-    return triton_launch.decode(q, k, v, log_decay, state.float().contiguous())
-
-
 class _LinearAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, log_decay, initial_state, cu_seqlens):
-        from salience.ops.linear import triton_launch
-
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, log_decay, initial_state, cu_seqlens)
-        return triton_launch.forward(q, k, v, log_decay, initial_state, cu_seqlens)
+        return _launch().forward(q, k, v, log_decay, initial_state, cu_seqlens)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_state):
-        from salience.ops.linear import triton_launch
-
         q, _, v, _, initial_state, _ = ctx.saved_tensors
         grad_out = torch.zeros_like(v) if grad_out is None else grad_out.to(q.dtype).contiguous()
         with torch.cuda.device_of(q):
-            grads = triton_launch.backward(ctx.saved_tensors, grad_out, grad_state, ctx.needs_input_grad[3])
+            grads = _launch().backward(ctx.saved_tensors, grad_out, grad_state, ctx.needs_input_grad[3])
         d_initial = None if initial_state is None else grads[4].to(initial_state.dtype)
         return *grads[:4], d_initial, None

@@ -339,7 +339,10 @@ def decay_gradient_kernel(
         for part in tl.static_range(SLICES):
             drift += tl.load(query_moments + place * SLICES + part, mask=inside, other=0.0)
             drift -= tl.load(key_moments + place * SLICES + part, mask=inside, other=0.0)
-        decay = tl.load(log_decay + (column[None, :] if FLAT else place), mask=inside, other=0.0)
+        if FLAT:
+            decay = tl.load(log_decay + column[None, :], mask=column[None, :] < W, other=0.0)
+        else:
+            decay = tl.load(log_decay + place, mask=inside, other=0.0)
         whole = tl.cumsum(drift, 0, reverse=True) + carry[None, :]
         tl.store(grad + place, tl.where(decay < LEAST, 0.0, whole), mask=inside)
         carry += tl.sum(drift, 0)

@@ -234,12 +234,15 @@ def _decay_gradient(
 
 
 def decode(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor | None
 ) -> tuple[Float[Tensor, "batch 1 head value"], Float[Tensor, "batch head dim value"]]:
     """Return output and state after one token of each sequence; the work does not depend on its position."""
     batch, _, heads, dim = q.shape
     value = v.shape[-1]
     width = min(32, _tile(value))
+    if state is None:
+        state = torch.zeros(batch, heads, dim, value, dtype=torch.float32, device=q.device)
+    state = state.float().contiguous()
     out, new_state = torch.empty_like(v), torch.empty_like(state)
     kernels.decode_kernel[(batch * heads * -(-value // width),)](
         q, k, v, log_decay, state, new_state, out,

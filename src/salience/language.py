@@ -247,7 +247,7 @@ class LanguageModel:
             texts: documents; the tokens of one are ``lm.tokenizer.encode(text)``.
         """
         model = self._fitted()
-        documents = [self.tokenizer.encode_array(text) for text in texts]
+        documents = self.tokenizer.encode_batch(texts)
         window = window_for(model, self.config.context)
         return log_probabilities(model, documents, self.tokenizer.end_id, window)
 

@@ -1,6 +1,7 @@
 """Corpora from disk: reading, tokens, division, blocks and measures."""
 
 import gzip
+import io
 import json
 import math
 import tracemalloc
@@ -18,7 +19,7 @@ from salience.data import corpus
 from salience.data.corpora import measure, token_file
 from salience.data.corpora.blocks import IGNORED, Blocks, Stream, divide, streams, texts, whole
 from salience.data.corpora.token_file import BYTES, TOKENS, tokenize
-from salience.data.corpus import Document, Reading, documents, pieces
+from salience.data.corpus import Document, Piece, Reading, documents, pieces
 from salience.data.tokenizers import BpeTokenizer, ByteTokenizer
 
 BYTE = ByteTokenizer()
@@ -200,6 +201,32 @@ def test_array_has_an_end_before_between_and_after_documents():
     assert (
         found.documents[:, TOKENS].tolist() == found.documents[:, BYTES].tolist() == [len(first), len(second)]
     )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.text("abé ", max_size=6), st.booleans()), min_size=1, max_size=12),
+    st.integers(0, 20),
+    st.integers(1, 5),
+)
+def test_documents_are_counted_over_groups_of_pieces(parts, characters, most):
+    found = [Piece(text, ends or i + 1 == len(parts)) for i, (text, ends) in enumerate(parts)]
+    wanted, is_open = [], False
+    for piece in found:
+        wanted = [*wanted[:-1], wanted[-1] + piece.text] if is_open else [*wanted, piece.text]
+        is_open = not piece.ends
+    for tokenizer in (BYTE, BpeTokenizer.train(["aba ab"], 260)):
+        ids, counts = io.BytesIO(), io.BytesIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(token_file, "GROUP", characters)
+            patch.setattr(token_file, "MOST_PIECES", most)
+            token_file._write(iter(found), tokenizer, ids, counts)
+        table = np.frombuffer(counts.getvalue(), np.int64).reshape(-1, 2)
+        tokens = np.frombuffer(ids.getvalue(), token_file.token_type(tokenizer.vocab_size))
+        ends = np.flatnonzero(tokens == tokenizer.end_id)
+        assert [tokenizer.decode(tokens[a:b]) for a, b in pairwise(ends)] == wanted
+        assert table[:, BYTES].tolist() == [len(text.encode()) for text in wanted]
+        assert table[:, TOKENS].tolist() == (np.diff(ends) - 1).tolist()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ BOTH = pytest.mark.parametrize("tokenizer", [ByteTokenizer(), BPE], ids=["byte",
 def test_text_comes_back_and_bytes_are_counted(tokenizer, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert ids == tokenizer.encode_array(text).tolist()
+    assert tokenizer.encode_array(text).tolist() == ids
+    assert [part.tolist() for part in tokenizer.encode_batch([text, ""])] == [ids, []]
     assert tokenizer.byte_lengths[ids].sum() == len(text.encode())
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
     assert all(0 <= i < tokenizer.vocab_size and i != tokenizer.end_id for i in ids)

@@ -1,6 +1,6 @@
 """Read a corpus of text from disk as a stream: text files, JSON lines, Parquet, folders of them.
 
-Nothing is held whole: a file of any size is read in pieces of about a megabyte.
+Nothing is held whole: a file of any size is read in pieces of 64 kilobytes.
 """
 
 import codecs
@@ -17,7 +17,7 @@ from salience.data.readers.compression import DAMAGE, damaged, inner_name, open_
 from salience.data.readers.parquet import damaged as damaged_table
 from salience.data.readers.text import empty_file, marked_encoding
 
-PIECE = 1 << 20  # bytes read at a time, and about the characters of a piece
+PIECE = 1 << 16  # bytes read at a time, and most characters of a piece
 ROWS = 256  # of a Parquet file, read at a time
 TEXT_ENDINGS = (".txt", ".text", ".md", ".rst", ".tex")
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")

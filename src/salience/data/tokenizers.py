@@ -3,7 +3,7 @@
 Both kinds name the end of a document by a token that no text contains, whatever a user writes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,9 @@ class Tokenizer(Protocol):
     def encode_array(self, text: str) -> np.ndarray:
         """Return the ids of a text as an array."""
 
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of many texts, as arrays."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; the end of a document is left out."""
 
@@ -59,6 +62,13 @@ class _Tokens:
 
     def token_bytes(self, token: int) -> bytes:
         raise NotImplementedError
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        raise NotImplementedError
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the ids of a text as an array."""
+        return self.encode_batch([text])[0]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids; the end of a document is left out, broken characters become U+FFFD."""
@@ -97,9 +107,9 @@ class ByteTokenizer(_Tokens):
         """Return the bytes of a text."""
         return list(_whole(text).encode("utf-8"))
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """Return the bytes of a text as an array."""
-        return np.frombuffer(_whole(text).encode("utf-8"), dtype=np.uint8)
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the bytes of many texts, as arrays."""
+        return [np.frombuffer(_whole(text).encode("utf-8"), dtype=np.uint8) for text in texts]
 
     def token_bytes(self, token: int) -> bytes:
         """Return the byte; nothing for the end of a document."""
@@ -182,9 +192,10 @@ class BpeTokenizer(_Tokens):
         """Return the ids of a text."""
         return self._model.encode(_whole(text), add_special_tokens=False).ids
 
-    def encode_array(self, text: str) -> np.ndarray:
-        """Return the ids of a text as an array."""
-        return np.array(self.encode(text), dtype=np.int64)
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of many texts, as arrays, computed on all processors."""
+        found = self._model.encode_batch_fast([_whole(text) for text in texts], add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in found]
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes of a token; nothing for the end of a document."""

@@ -23,6 +23,7 @@ from salience.data.corpus import AS_FOUND, Piece, Reading, Source
 from salience.data.tokenizers import Tokenizer
 
 FORMAT = 1
+GROUP, MOST_PIECES = 1 << 20, 1 << 14  # characters and pieces that are encoded together
 SMALL = 64 << 20  # bytes of files whose tokens are not kept on disk
 TOKENS, BYTES = 0, 1
 
@@ -122,27 +123,54 @@ def _write_folder(found: Iterator[Piece], tokenizer: Tokenizer, folder: Path) ->
 def _write(found: Iterator[Piece], tokenizer: Tokenizer, ids: IO[bytes], documents: IO[bytes]) -> str:
     """Write tokens and counts as they come; return the digest of the tokens."""
     kind = token_type(tokenizer.vocab_size)
-    end = np.array([tokenizer.end_id], kind).tobytes()
-    digest = hashlib.sha256(kind.str.encode())
-    counts, written = np.zeros(2, np.int64), 0
-
-    def put(data: bytes) -> None:
-        ids.write(data)
-        digest.update(data)
-
-    put(end)
+    end = np.array([tokenizer.end_id], kind)
+    digest, counts, written = hashlib.sha256(kind.str.encode()), _Counts(), 0
+    parts = [end]
     with Stage("tokenise") as stage:
-        for piece in found:
-            tokens = tokenizer.encode_array(piece.text).astype(kind, copy=False)
-            put(tokens.tobytes())
-            counts += (len(tokens), int(tokenizer.byte_lengths[tokens].sum()))
-            if piece.ends:
-                put(end)
-                documents.write(counts.tobytes())
-                counts = np.zeros(2, np.int64)
-            written += len(tokens)
+        for group in _groups(found):
+            encoded = tokenizer.encode_batch([piece.text for piece in group])
+            for piece, tokens in zip(group, encoded, strict=True):
+                parts += [tokens, end] if piece.ends else [tokens]
+            data = np.concatenate(parts).astype(kind, copy=False).tobytes()
+            ids.write(data)
+            digest.update(data)
+            documents.write(counts.rows(group, encoded, tokenizer.byte_lengths))
+            written, parts = written + len(data) // kind.itemsize, []
             stage.step(f"{written:,} tokens")
     return digest.hexdigest()
+
+
+def _groups(found: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Yield pieces to encode together."""
+    group, size = [], 0
+    for piece in found:
+        group.append(piece)
+        size += len(piece.text)
+        if size > GROUP or len(group) == MOST_PIECES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+class _Counts:
+    """Count the tokens and bytes of documents whose pieces come one after the other."""
+
+    def __init__(self) -> None:
+        self.tokens = self.bytes = 0
+
+    def rows(self, group: list[Piece], encoded: list[np.ndarray], byte_lengths: np.ndarray) -> bytes:
+        """Return the rows of the documents that end in a group of pieces."""
+        stops = np.cumsum([len(tokens) for tokens in encoded])
+        sums = np.concatenate([[0], np.cumsum(byte_lengths[np.concatenate(encoded)])])
+        found, tokens, size = [], -self.tokens, -self.bytes  # where the document began, in tokens and bytes
+        for piece, stop in zip(group, stops.tolist(), strict=True):
+            if piece.ends:
+                total = int(sums[stop])
+                found.append((stop - tokens, total - size))
+                tokens, size = stop, total
+        self.tokens, self.bytes = int(stops[-1]) - tokens, int(sums[-1]) - size
+        return np.array(found, np.int64).tobytes()
 
 
 def _open(folder: Path, tokenizer: Tokenizer) -> TokenArray:

@@ -170,7 +170,23 @@ def make_config(
     training = asked.get("training")
     exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
     defaults = config_to_dict(Config(preset=name))  # so that model.number.args.dim=8 keeps the encoder's name
-    return build(Config, merge(defaults, PRESETS[name], exact, asked))
+    return build(Config, merge(defaults, _for_parts(PRESETS[name], asked), exact, asked))
+
+
+def _for_parts(preset: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset without the arguments of parts in whose place another method is asked for."""
+    wanted = asked.get("model")
+    named = {
+        kind: part["name"]
+        for kind, part in (wanted.items() if isinstance(wanted, dict) else ())
+        if isinstance(part, dict) and "name" in part
+    }
+    parts = {
+        kind: part
+        for kind, part in preset["model"].items()
+        if kind not in named or part["name"] == named[kind]
+    }
+    return {**preset, "model": parts}
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

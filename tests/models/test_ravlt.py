@@ -8,9 +8,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from salience.api import Predictor
 from salience.core.errors import ConfigError, IntegrityError, UnsupportedError
 from salience.data.kinds import KINDS
-from salience.models.encoders.ravlt import REGIONS, RAVLTEncoder
+from salience.models.encoders.ravlt import CARD, REGIONS, RAVLTEncoder
 from salience.models.ravlt import PRESETS, RAVLT, DropPath, flops, preset
 
 # parameters; then 10⁹ multiply-adds at 224 pixels: convolutions, attention of the hybrid, totals with norms
@@ -51,7 +52,7 @@ def norm_operations(config, size=224):
         for module in network.modules():
             if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
                 module.register_forward_hook(count)
-        network(torch.empty(1, 3, size, size))
+    network(torch.empty(1, 3, size, size, device="meta"))
     return total
 
 
@@ -63,6 +64,12 @@ def test_published_sizes_and_costs(name):
         assert counts["parameters"] == parameters
         assert counts["convolutions"] / 1e9 == pytest.approx(convolutions, abs=0.006)
     assert found["l,l,v,v"]["attention"] / 1e9 == pytest.approx(attention, abs=0.006)
+    gigas = [found["l,l,v,v"][part] / 1e9 for part in ("convolutions", "total")]
+    text = (
+        f"{parameters / 1e6:.1f} M parameters; multiply-adds: convolutions {gigas[0]:.2f} G, with attention"
+    )
+    text += f" {gigas[1]:.2f} G (hybrid) or {found['l,l,l,l']['total'] / 1e9:.2f} G (all linear); published"
+    assert CARD["sizes"][name].startswith(text), text
     norms = norm_operations(PRESETS[name])
     assert (found["l,l,v,v"]["total"] + norms) / 1e9 == pytest.approx(hybrid, abs=0.015)
     assert (found["l,l,l,l"]["total"] + norms) / 1e9 == pytest.approx(linear, abs=0.015)
@@ -269,3 +276,20 @@ def test_it_learns_to_tell_where_a_bright_spot_is(norm):
     test = encoder.eval().collate(encoder.prepare(rows.iloc[64:]))
     found = head(encoder.encode(encoder.embed(test))[1]).argmax(1)
     assert float((found == labels[64:]).float().mean()) > 0.9
+
+
+def test_a_table_of_pictures_is_learned_and_explained_by_attention():
+    rows = pictures(24).assign(label=["a", "b"] * 12)
+    options = [
+        "model.image.name=ravlt",
+        "model.image.args.preset=mini",
+        "model.image.args.size=8",
+        "training.epochs=1",
+    ]
+    predictor = Predictor("label", preset="fast", overrides=options).fit(rows)
+    encoder = predictor.model.encoders["image_0"]
+    assert isinstance(encoder, RAVLTEncoder)
+    (explanation,) = predictor.explain(rows.iloc[:1], method="attention")
+    weights = encoder.attention(encoder.collate(encoder.prepare(rows.iloc[:1])))[REGIONS]
+    wanted = weights[0].mean((0, 2)).tolist()
+    assert explanation.values == pytest.approx(wanted, abs=1e-5)

@@ -40,7 +40,7 @@ class RAVLTConfig:
             checkpoint says nothing about it.
         layer_scale: first value of the scales of both branches of a block.
         drop_path: rate at which whole branches are dropped in training; rises from 0 at the first block to this.
-        classes: outputs of the head.
+        classes: outputs of the head; 0 for a network without one.
         projection: channels before the head.
         channels: channels of the image.
         ffn_ratio: hidden channels of the feed-forward part, in multiples of ``dims``.
@@ -315,11 +315,11 @@ class RAVLT(nn.Module):
         return nn.functional.silu(self.norm(self.proj(x))), mask
 
     def forward(self, image: Map, mask: Mask = None) -> Float[Tensor, "batch class"]:
-        """Return logits. Arguments as in :meth:`features`."""
+        """Return logits, or the mean features of a network without classes. Arguments as in :meth:`features`."""
         x, mask = self.features(image, mask)
         count = x[0, 0].numel() if mask is None else mask.sum((1, 2))[:, None].clamp(min=1)
         pooled = blank_map(x, mask).sum((2, 3)) / count
-        return self.head(pooled[..., None, None]).flatten(1)
+        return pooled if self.head is None else self.head(pooled[..., None, None]).flatten(1)
 
     def attention_layers(self) -> dict[str, FeatureMapAttention]:
         """Return the attention layers by name, ``stage<i>_block<j>_<rank_augmented|softmax>``, counted from 1."""
@@ -409,8 +409,8 @@ def flops(name: str | RAVLTConfig, size: int = 224) -> dict[str, float]:
 
     with torch.device("meta"):
         network = RAVLT(PRESETS[name] if isinstance(name, str) else name).eval()
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, network.config.channels, size, size))
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, network.config.channels, size, size, device="meta"))
     counts = {str(op): count / 2 for op, count in counter.get_flop_counts()["Global"].items()}
     convolutions = sum(count for op, count in counts.items() if "convolution" in op)
     total = sum(counts.values())

@@ -111,18 +111,18 @@ def test_an_absent_text_is_told(tmp_path):
 
 def test_sequences_ask_what_they_told():
     task = recall.Task(pairs=3, distance=10)
-    distances = np.array([0, 4, 10])
-    tokens, targets = recall.sequences(task, 3, distances, 30, np.random.default_rng(0))
+    distances, before = np.array([0, 4, 10]), np.array([0, 7, 2])
+    tokens, targets = recall.sequences(task, distances, before, 30, np.random.default_rng(0))
     assert tokens.shape == targets.shape == (3, 30)
-    for row, goal, distance in zip(tokens, targets, distances, strict=True):
-        start = 30 - 12 - distance
+    filler = recall.KEYS + recall.VALUES
+    for row, goal, distance, start in zip(tokens, targets, distances, before, strict=True):
+        asked = start + 6 + distance
         told = dict(row[start : start + 6].reshape(3, 2))
         assert len(told) == 3
-        assert all(row[:start] >= recall.KEYS + recall.VALUES)
-        assert all(row[start + 6 : 24] >= recall.KEYS + recall.VALUES)
-        assert np.flatnonzero(goal != IGNORED).tolist() == [24, 26, 28]
-        assert dict(row[24:].reshape(3, 2)) == told
-        assert [told[key] for key in row[24::2]] == goal[24::2].tolist()
+        assert (np.flatnonzero(row < filler) == [*range(start, start + 6), *range(asked, asked + 6)]).all()
+        assert np.flatnonzero(goal != IGNORED).tolist() == [asked, asked + 2, asked + 4]
+        assert dict(row[asked : asked + 6].reshape(3, 2)) == told
+        assert [told[key] for key in row[asked : asked + 6 : 2]] == goal[asked : asked + 6 : 2].tolist()
 
 
 class Oracle:

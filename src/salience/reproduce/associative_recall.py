@@ -45,29 +45,28 @@ class Rows(list):
 
 
 def sequences(
-    task: Task, count: int, distances: np.ndarray, length: int, rng: np.random.Generator
+    task: Task, distances: np.ndarray, before: np.ndarray, length: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens and targets, int64 (count, length); a target is a value after a question, else ignored.
 
     Args:
         task: numbers of pairs.
-        count: sequences.
         distances: filler between pairs and questions, one number a sequence.
-        length: tokens; filler before the pairs makes all sequences as long.
+        before: filler before the pairs, one number a sequence, so that places vary; what is left follows.
+        length: tokens of a sequence.
         rng: source of randomness.
     """
-    pairs = task.pairs
+    count, pairs = len(distances), task.pairs
     tokens = rng.integers(KEYS + VALUES, VOCABULARY, (count, length))
     targets = np.full((count, length), IGNORED, np.int64)
     keys = np.argsort(rng.random((count, KEYS)), axis=1)[:, :pairs]
     values = rng.integers(KEYS, KEYS + VALUES, (count, pairs))
     order = np.argsort(rng.random((count, pairs)), axis=1)
     rows = np.arange(count)[:, None]
-    step = 2 * np.arange(pairs)
-    first = (length - 4 * pairs - distances)[:, None] + step
-    asked = np.full((count, 1), length - 2 * pairs) + step
-    tokens[rows, first], tokens[rows, first + 1] = keys, values
+    told = before[:, None] + 2 * np.arange(pairs)
+    asked = told + 2 * pairs + distances[:, None]
     answers = np.take_along_axis(values, order, axis=1)
+    tokens[rows, told], tokens[rows, told + 1] = keys, values
     tokens[rows, asked], tokens[rows, asked + 1] = np.take_along_axis(keys, order, axis=1), answers
     targets[rows, asked] = answers
     return tokens, targets
@@ -98,7 +97,8 @@ def train(
     rng = generator(seed, "recall")
     count = recipe["steps"] * recipe["batch_size"]
     distances = rng.integers(0, task.distance + 1, count)
-    tokens, targets = sequences(task, count, distances, task.length, rng)
+    before = rng.integers(0, task.distance - distances + 1)
+    tokens, targets = sequences(task, distances, before, task.length, rng)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = load("language_model", key).preset("tiny", **{**size, "vocab_size": VOCABULARY})
@@ -116,7 +116,7 @@ def accuracy(model: Any, task: Task, distance: int, seed: int, count: int = 128)
 
     rng = generator(seed, "recall test", str(distance))
     length = 4 * task.pairs + distance
-    tokens, targets = sequences(task, count, np.full(count, distance), length, rng)
+    tokens, targets = sequences(task, np.full(count, distance), np.zeros(count, int), length, rng)
     asked = targets != IGNORED
     shares = []
     with torch.no_grad():

@@ -31,7 +31,7 @@ TOKENS, QUICK_TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536), 
 MEMORY_TOKENS, QUICK_MEMORY_TOKENS = (4096, 8192, 16384, 32768, 65536), (1024, 2048)
 POSITIONS, QUICK_POSITIONS = (100, 1_000, 10_000, 100_000), (100, 2_000)
 REPEATS, QUICK_REPEATS, LIMIT = 7, 3, 12.0  # seconds of one step, above which longer inputs are left out
-SQUARE_LIMIT = 2048  # tokens: the quadratic form's matrices would not fit above
+SQUARE_LIMIT = 1024  # tokens: the quadratic form's matrices would not fit above
 RECURRENT_LIMIT = 1024  # tokens: its saved states would not fit above
 MEMORY_CODE = (
     "from salience.benchmarks.linear_attention import peak_memory; peak_memory({form!r}, {tokens}, {seed})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from salience.core.errors import ConfigError, nearest
 from salience.ops.linear.check import check_arguments
 from salience.ops.linear.chunk import chunk
 from salience.ops.linear.naive import effective_weights, exact_dtype, quadratic, recurrent, token_decay
+from salience.ops.linear.triton import MAX_HEAD_DIM, linear_attention_triton
 
 MODES = ("auto", "chunk", "recurrent", "quadratic", "triton")
 FEATURE_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -79,14 +82,15 @@ def linear_attention(
         k: keys; the queries' heads are a multiple of theirs, and each is shared by that many.
         v: values; their width may differ.
         log_decay: logarithm of what a state keeps at a token, ≤ 0; -inf forgets all. (head) for all tokens,
-            (batch, token, head) or (batch, token, head, dim). None keeps all.
+            (batch, token, head) or (batch, token, head, dim). None keeps all. Its sign is not checked on a GPU, which
+            would have to be waited for.
         scale: factor of the scores.
         normalize: divide by the sum of the weights plus 1e-6; meant for features that are not negative.
         feature_map: ``"elu+1"``, ``"relu"``, ``"silu"`` or a function, applied to queries and keys.
         causal: look at earlier tokens only; else at all, with a decay that is symmetric in time.
         mask: true at real tokens. A masked token writes nothing, decays nothing, does not advance the position; its
             output and all its gradients are zero. So padding anywhere gives the numbers of no padding.
-        cu_seqlens: boundaries of packed sequences, 0 … token, with a batch of one.
+        cu_seqlens: boundaries of packed sequences, 0 … token, with a batch of one; best kept on the CPU.
         initial_state: what was left by tokens before, one row a sequence.
         output_final_state: also return the state after the last real token.
         mode: ``"chunk"`` (linear time, for CPUs), ``"recurrent"`` (token by token), ``"quadratic"`` (the
@@ -126,7 +130,7 @@ def linear_attention(
             if mask is None
             else torch.cat([v, mask[..., None, None].to(v).expand(*v.shape[:3], 1)], -1)
         )
-    core = _core(mode, q, chunk_size)
+    core = _core(mode, q, v, chunk_size)
     if causal:
         out, final = core(q, k, v, log_decay, _raw_state(initial_state, normalize), cu_seqlens)
     else:
@@ -168,26 +172,28 @@ def masked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, mask: Tens
     return q, k, v, decay if log_decay.dim() == 4 else decay[..., 0]
 
 
-def _core(mode: str, q: Tensor, chunk_size: int | None) -> Callable[..., tuple[Tensor, Tensor]]:
+def _core(mode: str, q: Tensor, v: Tensor, chunk_size: int | None) -> Callable[..., tuple[Tensor, Tensor]]:
     if mode not in MODES:
         raise ConfigError("linear_attention got an unknown mode", repr(mode), nearest(mode, MODES))
     if mode == "auto":
-        mode = _best_mode(q)
+        mode = _best_mode(q, v)
     if mode == "triton":
-        from salience.ops.linear.triton import linear_attention_triton
-
         return linear_attention_triton
     if mode == "chunk":
         return lambda *tensors: chunk(*tensors, chunk_size=chunk_size)
     return recurrent if mode == "recurrent" else quadratic
 
 
-def _best_mode(q: Tensor) -> str:
-    from importlib.util import find_spec
-
-    if q.is_cuda and q.dtype != torch.float64 and find_spec("triton"):
+def _best_mode(q: Tensor, v: Tensor) -> str:
+    widest = max(q.shape[-1], v.shape[-1])
+    if q.is_cuda and q.dtype != torch.float64 and widest <= MAX_HEAD_DIM and _has_triton():
         return "triton"
     return "recurrent" if q.shape[1] == 1 else "chunk"
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _both_ways(

@@ -89,6 +89,8 @@ def _check_decay(log_decay: Tensor, sizes: tuple[int, ...], layout: str) -> None
         _refuse("got a log_decay of another shape", f"{tuple(log_decay.shape)}.", f"Pass one of {legal}.")
     if not log_decay.is_floating_point():
         _refuse("wants a floating-point log_decay", f"{log_decay.dtype}.", "Pass log_decay.float().")
+    if log_decay.is_cuda:
+        return
     highest = log_decay.detach().max()  # NaN if there is one
     if not bool(highest <= 0):
         _refuse(

@@ -228,6 +228,27 @@ def test_a_small_memory_budget_changes_calls_not_numbers():
         assert a.faithfulness.comprehensiveness == pytest.approx(b.faithfulness.comprehensiveness)
 
 
+def test_the_model_is_left_as_it_was_found():
+    model = real("transnormer")
+    model.layers[1].train()
+    before = [module.training for module in model.modules()]
+    explain_language(model, ByteTokenizer(), ["to be"], continuation=" so")
+    mixing(model, ByteTokenizer(), "to be")
+    assert [module.training for module in model.modules()] == before
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_long_continuation_counts_for_memory():
+    model, tokenizer, largest = real("transnormer"), ByteTokenizer(), []
+    features = model.features
+    for text in (" so", " so" * 60):
+        rows = []
+        model.features = lambda x, rows=rows, **options: rows.append(len(x)) or features(x, **options)
+        explain_language(model, tokenizer, ["to be"], continuation=text, memory_mb=2, faithfulness=False)
+        largest.append(max(rows))
+    assert largest[1] < largest[0]
+
+
 def test_the_common_interface_knows_the_predicted_token():
     found = explain(LanguageView(toy(), TOKENIZER), frame(CONTEXTS[1:2]), method="occlusion")[0]
     assert (found.target, found.prediction, found.target_column) == ("king", "king", "next token")

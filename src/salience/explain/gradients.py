@@ -13,9 +13,7 @@ from salience.explain.model import WhiteBox
 from salience.explain.rows import records
 from salience.explain.target import Target, score
 
-ACTIVATIONS = (
-    48  # what a network keeps for backward, in multiples of its input, unless it says: a rule of thumb
-)
+ACTIVATIONS = 48  # what a network keeps for backward, in multiples of its input: a rule of thumb
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,15 @@ def make_path(model: WhiteBox, frame: pd.DataFrame, targets: list[Target], memor
     with torch.no_grad():
         tokens, baseline = model.embed(batch), model.baseline(batch)
     unit = unit_index(model, rows, tokens)
-    kept = getattr(model, "activations", ACTIVATIONS)
-    row_bytes = sum(t.values[0].numel() * t.values.element_size() for t in tokens.values()) * kept
-    capacity = max(1, int(memory_mb * 2**20 / max(row_bytes, 1)))
+    capacity = max(1, int(memory_mb * 2**20 / max(_row_bytes(model, tokens), 1)))
     return Path(tokens, baseline, targets, unit, [len(model.units(row)) for row in rows], capacity)
+
+
+def _row_bytes(model: WhiteBox, tokens: dict[str, Any]) -> int:
+    """Return the memory of a forward and backward pass of one row: the model's own estimate, or a rule of thumb."""
+    if hasattr(model, "row_bytes"):
+        return model.row_bytes(tokens)
+    return sum(t.values[0].numel() * t.values.element_size() for t in tokens.values()) * ACTIVATIONS
 
 
 def unit_index(

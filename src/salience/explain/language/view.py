@@ -19,11 +19,13 @@ from salience.core.unit import Unit
 from salience.data.schema import Column, Schema
 from salience.explain.explanation import NEXT_TOKEN
 from salience.explain.language.reading import CONTEXT, Reading, check_units, read, visible, without
+from salience.explain.state import frozen
 from salience.models.slots import Tokens
 
 BASELINES = ("space", "mean")
 REMOVALS = {"delete": "", "blank": " "}
 BATCH_TOKENS = 16_384  # tokens of one forward pass without gradients, padding included
+LOGIT_COPIES = 6  # of the logits of a position, in a forward and backward pass
 LAYER_ACTIVATIONS = (
     32  # of its input, kept by a layer for backward: 17 to 22 were measured, backward adds its own
 )
@@ -73,7 +75,6 @@ class LanguageView(nn.Module):
         self.filler, self.joint = REMOVALS[removal], " " if units == "words" else ""
         self.continuations = [self._continuation(text) for text in continuations]
         self.schema = _schema(tokenizer, model.vocab_size, continuations)
-        self.activations = LAYER_ACTIVATIONS * getattr(model.config, "num_layers", 1)
         self.reading = lru_cache(maxsize=256)(lambda text: read(text, tokenizer, units))
 
     @property
@@ -98,17 +99,14 @@ class LanguageView(nn.Module):
         examples = [self._bare(text) for text in frame[CONTEXT]]
         order = np.argsort([-len(example.ids) for example in examples], kind="stable")
         width = len(self.continuations) or self.model.vocab_size
-        result, start, training = np.zeros((len(examples), width)), 0, self.training
-        self.eval()
-        try:
-            while start < len(order):
-                longest = max(1, len(examples[order[start]].ids))  # longest first: batches are of like length
+        result, start = np.zeros((len(examples), width)), 0
+        with frozen(self):
+            while start < len(order):  # longest first: batches are of like length
+                longest = 1 + len(examples[order[start]].ids) + max(map(len, self.continuations), default=0)
                 rows = order[start : start + max(1, BATCH_TOKENS // longest)]
                 batch = self.collate([examples[i] for i in rows])
                 result[rows] = self.forward_tokens(self.embed(batch)).double().cpu().numpy()
                 start += len(rows)
-        finally:
-            self.train(training)
         return result
 
     def _bare(self, text: str) -> Reading:
@@ -193,6 +191,15 @@ class LanguageView(nn.Module):
             return self._logits(context.values, context.mask, 1)[:, 0]
         return torch.stack([self._log_probability(context, ids) for ids in self.continuations], dim=1)
 
+    def row_bytes(self, tokens: dict[str, Tokens]) -> int:
+        """Return the memory of a forward and backward pass of one row: layers and logits, with the continuations."""
+        values = tokens[CONTEXT].values
+        texts = [len(ids) for ids in self.continuations] or [1]
+        length = len(texts) * (values.shape[1] - 1) + sum(texts)
+        layers = LAYER_ACTIVATIONS * getattr(self.model.config, "num_layers", 1)
+        numbers = length * values.shape[2] * layers + sum(texts) * self.model.vocab_size * LOGIT_COPIES
+        return numbers * values.element_size()
+
     def _logits(self, x: Tensor, mask: Tensor, last: int) -> Float[Tensor, "batch last vocab"]:
         features, _ = self.model.features(x, attention_mask=mask)
         return self.model.lm_head(features[:, -last:])
@@ -238,8 +245,23 @@ def _schema(tokenizer: Any, vocabulary: int, continuations: Sequence[str]) -> Sc
     context = Column(CONTEXT, "text", "input", baseline="")
     if continuations:
         return Schema((context, Column(visible(continuations[0]), "number", "target")), "regression", None)
-    names = [visible(tokenizer.token_text(token)) for token in range(vocabulary)]
+    names = TokenNames(tokenizer, vocabulary)
     return Schema((context, Column(NEXT_TOKEN, "category", "target")), "classification", names)
+
+
+class TokenNames(Sequence[str]):
+    """Name each token of a vocabulary as a person reads it, when it is asked for: there may be 100,000."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+
+    def __len__(self) -> int:
+        return self._vocabulary
+
+    def __getitem__(self, token: Any) -> Any:
+        if not 0 <= token < self._vocabulary:
+            raise IndexError(token)
+        return visible(self._tokenizer.token_text(int(token)))
 
 
 def _check(what: str, value: str, valid: Any) -> None:

@@ -32,25 +32,25 @@ def test_card_names_a_function_that_runs():
 
 
 def test_every_form_is_measured_before_and_after_training(result):
-    places = {(r["form"], r["moment"], r["stage"], r["block"], r["matrix"]) for r in result["rows"]}
+    places = {(r["form"], r["moment"], r["stage"], r["block"], r["matrix"]) for r in result["layers"]}
     for moment in ("before", "after"):
         for stage in (1, 2):
-            for block in (1, "all"):
-                here = (moment, stage, block)
-                assert {p[4] for p in places if p[0] == "softmax" and p[1:4] == here} == {
-                    "attention",
-                    "output",
-                }
-                linear = {p[4] for p in places if p[0] != "softmax" and p[1:4] == here}
-                assert linear == {"buffer", "attention", "output"}
-    assert all(0 < r[m] <= 1 + 1e-9 for r in result["rows"] for m in MEASURES)
+            here = (moment, stage, 1)
+            assert {p[4] for p in places if p[0] == "softmax" and p[1:4] == here} == {"attention", "output"}
+            linear = {p[4] for p in places if p[0] != "softmax" and p[1:4] == here}
+            assert linear == {"buffer", "attention", "output"}
+    assert all(0 < r[m] <= 1 + 1e-9 and r[f"{m}_sd"] >= 0 for r in result["layers"] for m in MEASURES)
 
 
-def test_training_changes_the_ranks(result):
-    layers = [r for r in result["rows"] if r["block"] == 1]
-    before, after = ([r["effective"] for r in layers if r["moment"] == m] for m in ("before", "after"))
-    assert len(before) == len(after) == len(layers) / 2
-    assert all(b != a for b, a in zip(before, after, strict=True))
+def test_rows_put_both_moments_side_by_side(result):
+    assert len(result["rows"]) == 2 * 2 * (2 + 3)
+    for row in result["rows"]:
+        keys = ("form", "stage", "matrix", "centred")
+        same = [r for r in result["layers"] if all(r[key] == row[key] for key in keys)]
+        for moment in ("before", "after"):
+            (found,) = (r for r in same if r["moment"] == moment)
+            assert [row[f"{m}_{moment}"] for m in MEASURES] == pytest.approx([found[m] for m in MEASURES])
+        assert row["effective_before"] != row["effective_after"]
 
 
 def test_the_summary_says_that_the_bound_does_not_move(result):

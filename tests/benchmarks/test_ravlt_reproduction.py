@@ -94,6 +94,20 @@ def test_leads_are_paired_over_images():
     )  # the one seed that both have: no image differs
 
 
+def test_the_result_holds_every_part(experiment, data, monkeypatch):
+    monkeypatch.setattr(ravlt, "PIXELS", 32 * 32)
+    monkeypatch.setattr(ravlt, "QUICK", {**ravlt.QUICK, "epochs": 1, "sizes": (32,), "rank_images": 3})
+    found = ravlt.run(data=data, quick=True)
+    assert [row["name"] for row in found["rows"]] == [*ravlt.MAIN, "RALA − plain linear", "RALA − softmax"]
+    assert {row["stage"] for row in found["rank"]} == {1, 2} and len(found["speed"]) == 3
+    assert all(row["effective_after"] > 0 for row in found["rank"])
+    assert (
+        "algebraic bound" in found["summary"]["on rank"] and "→" in found["summary"]["effective rank, RALA"]
+    )
+    again = ravlt.run(data=data, quick=True)
+    assert again["rows"] == found["rows"] and again["rank"] == found["rank"]
+
+
 def test_speed_is_measured_in_turns_and_counts_multiply_adds(monkeypatch):
     monkeypatch.setattr(ravlt, "PIXELS", 2 * 32 * 32)
     rows = list(ravlt.speed_rows((32,), seed=0))

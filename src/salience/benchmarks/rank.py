@@ -44,26 +44,25 @@ def run(quick: bool = False, seed: int = 0) -> dict[str, Any]:
         seed: seed of weights, batches and the choice of images; the same for every form.
 
     Returns:
-        ``rows``: one a form, moment (before, after), stage and block (``all`` for the mean of a stage), matrix, and
-        way of centring, with shares of the attainable maximum and their standard deviations over images; ``accuracy``:
-        percent of the test images by form; ``summary``.
+        ``rows``: one a form, stage, matrix and way of centring, with shares of the attainable maximum before and after
+        training, means of the stage's layers; ``layers``: every layer, with standard deviations over images;
+        ``accuracy``: percent of the test images, by form; ``summary``.
     """
-    from salience.models.rank_analysis import stage_means
+    from salience.models.rank_analysis import changes, stage_means
 
-    rows: list[dict[str, Any]] = []
+    layers: list[dict[str, Any]] = []
     accuracy: dict[str, float] = {}
     task = Digits(quick, seed)
     with Stage("rank", len(FORMS)) as stage:
         for name in FORMS:
             model = task.built(name)
-            rows += [{"form": name, "moment": "before", **row} for row in task.ranks(model)]
+            layers += [{"form": name, "moment": "before", **row} for row in task.ranks(model)]
             task.fit(model)
-            rows += [{"form": name, "moment": "after", **row} for row in task.ranks(model)]
+            layers += [{"form": name, "moment": "after", **row} for row in task.ranks(model)]
             accuracy[name] = task.accuracy(model)
             stage.step(f"{name}, {accuracy[name]:.1f} % right")
-    means = stage_means(rows, by=("form", "moment"))
-    every = [*rows, *({**row, "block": "all"} for row in means)]
-    return {"rows": every, "accuracy": accuracy, "summary": _summary(means, accuracy)}
+    rows = changes(stage_means(layers, by=("form", "moment")), by=("form",))
+    return {"rows": rows, "layers": layers, "accuracy": accuracy, "summary": _summary(rows, accuracy)}
 
 
 class Digits:
@@ -123,26 +122,13 @@ class Digits:
         return 100 * float((found == self.schema.encode_target(self.test)).mean())
 
 
-def _summary(means: list[dict[str, Any]], accuracy: dict[str, float]) -> dict[str, Any]:
-    """Say for each form how the centred effective rank of each stage's matrices changed in training."""
-    from salience.models.rank_analysis import CAUTION
+def _summary(rows: list[dict[str, Any]], accuracy: dict[str, float]) -> dict[str, Any]:
+    """Say for each form how ranks changed in training, and what they cannot show."""
+    from salience.models.rank_analysis import CAUTION, told
 
-    found: dict[str, dict[str, list[str]]] = {}
-    shown = [row for row in means if row["centred"]]
-    after = {_place(row): row["effective"] for row in shown if row["moment"] == "after"}
-    for row in shown:
-        if row["moment"] == "before":
-            change = f"{row['effective']:.2f} → {after[_place(row)]:.2f}"
-            found.setdefault(row["form"], {}).setdefault(row["matrix"], []).append(change)
     texts = {
-        f"{form} ({accuracy[form]:.1f} % right)": "; ".join(
-            f"{matrix} {', '.join(changes)}" for matrix, changes in matrices.items()
-        )
-        for form, matrices in found.items()
+        f"{form} ({right:.1f} % right)": told([row for row in rows if row["form"] == form])
+        for form, right in accuracy.items()
     }
-    told = "effective rank, centred, share of the maximum, before → after training, stage by stage"
-    return {"measure": told, **texts, "caution": CAUTION}
-
-
-def _place(row: dict[str, Any]) -> tuple:
-    return row["form"], row["stage"], row["matrix"]
+    measure = "effective rank, centred, share of the maximum, before → after training, stage by stage"
+    return {"measure": measure, **texts, "caution": CAUTION}

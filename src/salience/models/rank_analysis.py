@@ -110,3 +110,29 @@ def stage_means(rows: list[dict[str, Any]], by: tuple[str, ...]) -> list[dict[st
         dict(zip(keys, key, strict=True)) | {m: sum(r[m] for r in found) / len(found) for m in MEASURES}
         for key, found in groups.items()
     ]
+
+
+def changes(means: list[dict[str, Any]], by: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Put the stage means of two moments side by side: ``effective_before``, ``effective_after``, and so on.
+
+    Args:
+        means: records of :func:`stage_means` with ``moment``: ``"before"`` or ``"after"`` training.
+        by: columns besides stage, matrix and centring that tell records apart.
+    """
+    keys = (*by, "stage", "matrix", "centred")
+    rows: dict[tuple, dict[str, Any]] = {}
+    for record in means:
+        place = {key: record[key] for key in keys}
+        row = rows.setdefault(tuple(place.values()), place)
+        row |= {f"{measure}_{record['moment']}": record[measure] for measure in MEASURES}
+    return list(rows.values())
+
+
+def told(rows: list[dict[str, Any]]) -> str:
+    """Say how the centred effective rank of each matrix changed, stage by stage: ``attention 0.28 → 0.18, …``."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["centred"]:
+            text = f"{row['effective_before']:.2f} → {row['effective_after']:.2f}"
+            found.setdefault(row["matrix"], []).append(text)
+    return "; ".join(f"{matrix} {', '.join(texts)}" for matrix, texts in found.items())

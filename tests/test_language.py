@@ -219,6 +219,23 @@ def test_killed_process_goes_on_to_the_same_bits(tmp_path):
     assert not checkpoint.exists()
 
 
+@pytest.mark.slow
+def test_two_processes_with_shared_weights_train_what_one_trains(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TEXTS))
+    options = ["--steps", "6", "--context", "32", "--set", "model_args={dim: 16, num_layers: 2, num_heads: 2, glu_dim: 24}",
+               "--set", "training.batch_size=8", "--set", "training.average=0.9"]  # fmt: skip
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, start in (("one", []), ("two", [*several, "--no-python", sys.executable])):
+        command = [sys.executable, *start, "-m", "salience.cli.main", "lm", "train", corpus, "--out",
+                   tmp_path / name, *options, "--set", "training.sharding=fsdp"]  # fmt: skip
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    one, two = (LanguageModel.load(tmp_path / name).model for name in ("one", "two"))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
 def test_other_text_or_context_starts_afresh(tmp_path):
     def digest(texts, **options):
         lm = language_model(**options)

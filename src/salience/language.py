@@ -210,7 +210,8 @@ class LanguageModel:
         """
         self._fitted()
         chosen = self._window(window, stride)
-        tokens = tokenize(source, self.tokenizer, reading or self._reading(source))
+        cache = cache_folder() / "tokens"
+        tokens = tokenize(source, self.tokenizer, reading or self._reading(source), cache)
         many = len(tokens.documents) >= MANY_DOCUMENTS
         meter = Meter(self.tokenizer, self.unigram, None if many else self.config.context)
         parts = []

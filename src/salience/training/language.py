@@ -98,4 +98,7 @@ class HeldOut:
             loss = task.head.loss(logits, torch.from_numpy(target).to(logits.device))
             nats, tokens = nats + float(loss) * len(known), tokens + len(known)
             size += self.byte_lengths[known].sum()
-        return {"perplexity": math.exp(nats / tokens), "bits_per_byte": nats / math.log(2) / max(float(size), 1.0)}
+        return {
+            "perplexity": math.exp(nats / tokens),
+            "bits_per_byte": nats / math.log(2) / max(float(size), 1.0),
+        }

@@ -6,7 +6,7 @@ Devices and mixed precision come from accelerate; the rest is here, in one short
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ class Trainer:
         self.steps = config.steps or config.epochs * self.steps_of_pass
         self.steps_of_epoch = config.evaluate_steps or self.steps_of_pass
         self.unit = "round" if config.evaluate_steps else "epoch"
-        self.batches: tuple[int, list[np.ndarray]] = (-1, [])
+        self.batches: tuple[int, Sequence[np.ndarray]] = (-1, [])
         with Stage("train", self.steps) as stage:
             for _ in range(self.progress.epoch * self.steps_of_epoch + self.progress.step):
                 stage.step("resumed")

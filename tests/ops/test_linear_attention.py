@@ -280,6 +280,21 @@ def test_low_precision_stays_near_the_exact_result(dtype, kind):
     close([result.out], [exact.out], tolerance)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_does_not_reach_sums_and_states(mode):
+    q, k, v = inputs(9, dtype=torch.float32)
+    options = {"log_decay": decay("fixed", q), "mode": mode, "output_final_state": True, "need_weights": True}
+    plain = linear_attention(q, k, v, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = linear_attention(q, k, v, **options)
+        grads = torch.autograd.grad(inside.out.sum(), [q, k, v])
+    for a, b in zip(
+        (inside.out, inside.state.S, inside.weights), (plain.out, plain.state.S, plain.weights), strict=True
+    ):
+        assert torch.equal(a, b)
+    close(grads, torch.autograd.grad(plain.out.sum(), [q, k, v]), 1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("slope", [0.5, 1e-8])
 def test_65536_tokens_are_finite(dtype, slope):

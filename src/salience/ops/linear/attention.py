@@ -122,7 +122,8 @@ def linear_attention(
     k, v = (share(x, q.shape[2]) for x in (k, v))
     if mask is not None:
         q, k, v, log_decay = masked(q, k, v, log_decay, mask)
-    weights = effective_weights(q, k, log_decay, cu_seqlens, causal) if need_weights else None
+    with torch.autocast(q.device.type, enabled=False):
+        weights = effective_weights(q, k, log_decay, cu_seqlens, causal) if need_weights else None
     if normalize:  # a column of ones carries the denominator through every backend, in the exact dtype
         q, k, v = (x.to(exact_dtype(x)) for x in (q, k, v))
         v = (
@@ -131,10 +132,11 @@ def linear_attention(
             else torch.cat([v, mask[..., None, None].to(v).expand(*v.shape[:3], 1)], -1)
         )
     core = _core(mode, q, v, chunk_size)
-    if causal:
-        out, final = core(q, k, v, log_decay, _raw_state(initial_state, normalize), cu_seqlens)
-    else:
-        out, final = _both_ways(core, q, k, v, log_decay, cu_seqlens), None
+    with torch.autocast(q.device.type, enabled=False):  # sums and states stay in the exact dtype
+        if causal:
+            out, final = core(q, k, v, log_decay, _raw_state(initial_state, normalize), cu_seqlens)
+        else:
+            out, final = _both_ways(core, q, k, v, log_decay, cu_seqlens), None
     if normalize:
         total = out[..., -1:] + EPS
         out = out[..., :-1] / total

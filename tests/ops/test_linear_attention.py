@@ -287,7 +287,7 @@ def test_autocast_does_not_reach_sums_and_states(mode):
     plain = linear_attention(q, k, v, **options)
     with torch.autocast("cpu", torch.bfloat16):
         inside = linear_attention(q, k, v, **options)
-        grads = torch.autograd.grad(inside.out.sum(), [q, k, v])
+    grads = torch.autograd.grad(inside.out.sum(), [q, k, v])
     for a, b in zip(
         (inside.out, inside.state.S, inside.weights), (plain.out, plain.state.S, plain.weights), strict=True
     ):

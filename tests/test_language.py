@@ -243,8 +243,14 @@ def test_other_text_or_context_starts_afresh(tmp_path):
         header = (tmp_path / loop.CHECKPOINT).read_bytes()[:3000]
         return header[header.index(b'"fingerprint":"') + 15 :][:64]
 
-    digests = [digest(TEXTS), digest(TEXTS[1:]), digest(TEXTS, context=31), digest(TEXTS, validation=0.3)]
-    assert len(set(digests)) == 4
+    others = [
+        {"context": 31},
+        {"validation": 0.3},
+        {"pack": "documents"},
+        {"model_args": {**SIZE, "slopes": "paper"}},
+    ]
+    digests = [digest(TEXTS), digest(TEXTS[1:]), *(digest(TEXTS, **options) for options in others)]
+    assert len(set(digests)) == 6
     assert digest(TEXTS) == digests[0]
 
 

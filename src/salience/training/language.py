@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from salience.core.io import dumps
 from salience.data.corpora.blocks import IGNORED, Blocks
 
 
@@ -46,6 +47,12 @@ class LanguageTask(nn.Module):
     def __init__(self, model: nn.Module, end_id: int, pack: str = "blocks") -> None:
         super().__init__()
         self.model, self.end_id, self.pack = model, end_id, pack
+
+    @property
+    def digest(self) -> str:
+        """Return what the weights depend on beside their shapes: the settings of the model, and how blocks are read."""
+        settings = self.model.config.to_json()
+        return dumps([type(self.model).__name__, settings, self.end_id, self.pack], indent=None)
 
     @property
     def head(self) -> NextToken:

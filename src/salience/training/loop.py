@@ -102,10 +102,13 @@ class History:
 def fingerprint(
     config: TrainingConfig, seed: int, examples: list[Any], target: np.ndarray, model: nn.Module
 ) -> str:
-    """Return a digest of options, seed, rows and parameter shapes: what a checkpoint belongs to."""
+    """Return a digest of options, seed, rows and parameter shapes: what a checkpoint belongs to.
+
+    Where the shapes do not tell all that the weights depend on, the model has a ``digest`` of the rest.
+    """
     shapes = {name: list(p.shape) for name, p in model.state_dict().items()}
     options = asdict(replace(config, checkpoint_seconds=0.0))
-    data = checkpoint.data_digest([examples, target])
+    data = checkpoint.data_digest([examples, target, getattr(model, "digest", "")])
     return hashlib.sha256(dumps([options, seed, shapes, data], indent=None).encode()).hexdigest()
 
 

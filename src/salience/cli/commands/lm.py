@@ -53,47 +53,54 @@ Encoding = Annotated[
 ]
 
 
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CORPUS", help="Text that decides which weights are kept. Default: a tenth of CORPUS."
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="transnormer (linear attention, the default) or transformer."),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Size: tiny (1 million parameters, the default), small, 385M, 1B …"),
+]
+Tokens = Annotated[
+    str | None,
+    typer.Option(metavar="[byte|bpe]", help="byte (the default), or sub-words learned from CORPUS."),
+]
+VocabSize = Annotated[
+    int | None, typer.Option(metavar="N", help="Sub-words to learn, with bpe. Default: 4096.")
+]
+Context = Annotated[int | None, typer.Option(metavar="N", help="Tokens of a training block. Default: 256.")]
+Pack = Annotated[
+    Literal["blocks", "documents"] | None,
+    typer.Option(
+        metavar="[blocks|documents]",
+        help="blocks (the default): a block goes on into the next document; documents: no token sees another"
+        " document.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Exact number of updates. Default: 5 passes over CORPUS."),
+]
+
+
 def train(
     corpus: Corpus,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")],
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CORPUS", help="Text that decides which weights are kept. Default: a tenth of CORPUS."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="transnormer (linear attention, the default) or transformer."),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Size: tiny (1 million parameters, the default), small, 385M, 1B …"
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="[byte|bpe]", help="byte (the default), or sub-words learned from CORPUS."),
-    ] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Sub-words to learn, with bpe. Default: 4096.")
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens of a training block. Default: 256.")
-    ] = None,
-    pack: Annotated[
-        Literal["blocks", "documents"] | None,
-        typer.Option(
-            metavar="[blocks|documents]",
-            help="blocks (the default): a block goes on into the next document; documents: no token sees another"
-            " document.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Exact number of updates. Default: 5 passes over CORPUS."),
-    ] = None,
+    out: Out,
+    validation: Validation = None,
+    model: ModelName = None,
+    preset: Size = None,
+    tokenizer: Tokens = None,
+    vocab_size: VocabSize = None,
+    context: Context = None,
+    pack: Pack = None,
+    steps: Steps = None,
     column: Column = None,
     separator: Separator = None,
     encoding: Encoding = None,

@@ -1,6 +1,6 @@
 """Integrated gradients: the gradient, averaged on the straight path from a neutral input, times the distance."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -39,12 +39,19 @@ CARD = {
 
 @dataclass(frozen=True, eq=False)
 class _Stretch:
-    """A stretch of one row's path: the integral on it, and by how much that misses the change of the quantity."""
+    """A stretch of one row's path, the quantity at both of its ends, and the integral on it."""
 
+    row: int
     start: float
     stop: float
+    first: float
+    last: float
     values: np.ndarray
-    gap: float
+
+    @property
+    def gap(self) -> float:
+        """By how much the integral misses the change of the quantity."""
+        return float(self.values.sum() - (self.last - self.first))
 
 
 class IntegratedGradients:
@@ -94,54 +101,46 @@ class IntegratedGradients:
         self, model: WhiteBox, path: Path, output: np.ndarray, neutral: np.ndarray
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Cut the stretches that do not add up; return values and evaluations of each row."""
-        count = len(output)
-        spent = np.full(count, 2)
-        known = [{0.0: neutral[i], 1.0: output[i]} for i in range(count)]
-        stretches: list[list[_Stretch]] = [[] for _ in range(count)]
-        wanted = [(i, 0.0, 1.0) for i in range(count)]
-        while wanted:
-            for (row, *_), found in zip(wanted, self._measure(model, path, wanted, known), strict=True):
-                stretches[row].append(found)
-                spent[row] += self.steps
-            cut = [(i, s) for i in range(count) for s in self._bad(stretches[i], output[i] - neutral[i])]
-            cut = [(i, s) for i, s in cut if spent[i] - 2 < self.max_steps]
-            middles = [(s.start + s.stop) / 2 for _, s in cut]
-            rows = np.array([i for i, _ in cut], dtype=int)
-            for (i, s), middle, value in zip(
-                cut, middles, scores_at(model, path, rows, np.array(middles)), strict=True
-            ):
-                known[i][middle] = value
-                stretches[i].remove(s)
-                spent[i] += 1
-            wanted = [
-                part
-                for (i, s), m in zip(cut, middles, strict=True)
-                for part in ((i, s.start, m), (i, m, s.stop))
-            ]
+        stretches: list[list[_Stretch]] = [[] for _ in output]
+        spent, empty = np.full(len(output), 2), np.zeros(0)
+        new = [_Stretch(i, 0.0, 1.0, neutral[i], output[i], empty) for i in range(len(output))]
+        while new:
+            for stretch in self._measured(model, path, new):
+                stretches[stretch.row].append(stretch)
+                spent[stretch.row] += self.steps
+            open_rows = np.flatnonzero(spent - 2 < self.max_steps)
+            cut = [stretch for i in open_rows for stretch in self._bad(stretches[i])]
+            for stretch in cut:
+                stretches[stretch.row].remove(stretch)
+                spent[stretch.row] += 1
+            new = _halves(model, path, cut)
         return [np.sum([s.values for s in found], axis=0) for found in stretches], spent
 
-    def _measure(
-        self,
-        model: WhiteBox,
-        path: Path,
-        wanted: list[tuple[int, float, float]],
-        known: list[dict[float, float]],
-    ) -> list[_Stretch]:
+    def _measured(self, model: WhiteBox, path: Path, stretches: list[_Stretch]) -> list[_Stretch]:
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        rows, starts, stops = (np.array(x) for x in zip(*wanted, strict=True))
+        rows, starts, stops = (
+            np.array(x) for x in zip(*((s.row, s.start, s.stop) for s in stretches), strict=True)
+        )
         length = (stops - starts)[:, None]
         points = starts[:, None] + length * (nodes + 1) / 2
         found = along_path(model, path, rows, points, length * weights / 2)
-        return [
-            _Stretch(start, stop, values, values.sum() - (known[row][stop] - known[row][start]))
-            for (row, start, stop), values in zip(wanted, found, strict=True)
-        ]
+        return [replace(s, values=values) for s, values in zip(stretches, found, strict=True)]
 
-    def _bad(self, stretches: list[_Stretch], change: float) -> list[_Stretch]:
+    def _bad(self, stretches: list[_Stretch]) -> list[_Stretch]:
         """Return the stretches to cut: none if all add up; where values nearly cancel, a tenth of their size counts."""
-        values = np.sum([s.values for s in stretches], axis=0)
+        values, change = sum(s.values for s in stretches), sum(s.last - s.first for s in stretches)
         measure = max(abs(change), 0.1 * np.abs(values).sum())
         gaps = np.abs([s.gap for s in stretches])
         if gaps.sum() <= self.tolerance * measure + 1e-5:
             return []
         return [s for s, gap in zip(stretches, gaps, strict=True) if gap >= gaps.max() / 4]
+
+
+def _halves(model: WhiteBox, path: Path, stretches: list[_Stretch]) -> list[_Stretch]:
+    middles = np.array([(s.start + s.stop) / 2 for s in stretches])
+    values = scores_at(model, path, np.array([s.row for s in stretches], dtype=int), middles)
+    return [
+        half
+        for s, middle, value in zip(stretches, middles, values, strict=True)
+        for half in (replace(s, stop=middle, last=value), replace(s, start=middle, first=value))
+    ]

@@ -50,16 +50,20 @@ def test_help_of_every_command_teaches(capsys, name):
     assert "Traceback" not in out
 
 
-@pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n != "data"])
+@pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n not in ("data", "lm")])
 def test_every_command_takes_json_and_debug(capsys, name):
     _, out, _ = run(capsys, name, "--help")
     assert "--json" in out
     assert "--debug" in out
 
 
-@pytest.mark.parametrize("name", ["list", "download", "inspect"])
-def test_every_data_command_takes_json(capsys, name):
-    _, out, _ = run(capsys, "data", name, "--help")
+@pytest.mark.parametrize(
+    "names",
+    [("data", n) for n in ("list", "download", "inspect")]
+    + [("lm", n) for n in ("train", "evaluate", "generate", "explain")],
+)
+def test_every_command_of_a_group_takes_json(capsys, names):
+    _, out, _ = run(capsys, *names, "--help")
     assert "--json" in out
 
 

@@ -316,7 +316,7 @@ def test_validation_documents_are_a_share_and_disjoint():
         for side in (False, True)
     ]
     assert parts == wanted
-    assert 0.15 < sizes[division.held].sum() / sizes.sum() <= 0.2
+    assert 0.17 < sizes[division.held].sum() / sizes.sum() < 0.23
     assert np.array_equal(division.held, divide(sizes, 0.2, seed=3).held)
     assert not np.array_equal(division.held, divide(sizes, 0.2, seed=4).held)
     for stream in (train, held):
@@ -342,6 +342,17 @@ def test_no_share_holds_nothing_out():
     found = tokenize(numbered(30), BYTE)
     train, held = streams(found, divide(found.documents[:, BYTES], 0.0, 0), BYTE.byte_lengths)
     assert (len(train), len(held)) == (len(found.ids), 0)
+
+
+def test_documents_larger_than_the_share_are_for_training():
+    sizes = np.array([100_000, *[100] * 300, 90_000])
+    for seed in range(5):
+        held = divide(sizes, 0.1, seed).held
+        assert not held[[0, -1]].any()
+        assert sizes[held].sum() == 22_000
+    assert divide(sizes[-30:], 0.1, 0).cut is None
+    assert divide(sizes[-10:], 0.1, 0).cut == 90_900 - 9_090
+    assert divide(np.full(25, 1000), 0.01, 0).cut == 24_750
 
 
 def test_a_large_corpus_holds_out_no_more_than_a_limit():

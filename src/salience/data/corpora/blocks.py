@@ -75,8 +75,8 @@ class Division:
 def divide(document_bytes: np.ndarray, share: float, seed: int) -> Division:
     """Choose what is held out for validation.
 
-    With 20 documents or more, documents are drawn at random until they hold the share of the bytes; with fewer, the
-    last share of the text is held out, so that no text is on both sides.
+    Documents are drawn at random, among those that are no larger than the share, until they hold about the share of
+    the bytes. Where there are fewer than 20 such documents, the last share of the text is held out instead.
 
     Args:
         document_bytes: size of each document.
@@ -88,11 +88,12 @@ def divide(document_bytes: np.ndarray, share: float, seed: int) -> Division:
     held = np.zeros(len(document_bytes), dtype=bool)
     if wanted <= 0:
         return Division(held)
-    if len(document_bytes) < FEW_DOCUMENTS:
+    small = np.flatnonzero(document_bytes <= wanted)
+    if len(small) < FEW_DOCUMENTS:
         return Division(held, total - wanted)
-    order = generator(seed, "validation").permutation(len(document_bytes))
+    order = generator(seed, "validation").permutation(small)
     reached = np.cumsum(document_bytes[order])
-    held[order[: max(1, int(np.searchsorted(reached, wanted, side="right")))]] = True
+    held[order[: int(np.abs(reached - wanted).argmin()) + 1]] = True
     return Division(held)
 
 

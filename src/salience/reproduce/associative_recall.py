@@ -28,7 +28,7 @@ class Task:
     """
 
     pairs: int = 4
-    distance: int = 64
+    distance: int = 32
 
     @property
     def length(self) -> int:

@@ -24,12 +24,12 @@ CARD = {
     "source": "paper and measured behaviour of the published code (no licence: run for parity, not copied)",
     "faithful": "Blocks, stem and stages as published. The presets T, S, B and L have the published numbers of parameters.",
     "deviates": "Presets mini and small, linear in every stage, one-group normalisation in place of batch normalisation, pooled by mean and maximum. The published sizes are hybrids: softmax in the last two stages.",
-    "sizes": {  # at 224 pixels; the published figures lie near those of the convolutions alone
-        "T": "14.9 M parameters; multiply-adds: convolutions 2.41 G, with attention 2.61 G (hybrid) or 2.54 G (all linear); published 2.4 G",
-        "S": "25.6 M parameters; multiply-adds: convolutions 4.51 G, with attention 4.88 G (hybrid) or 4.73 G (all linear); published 4.6 G",
-        "B": "48.2 M parameters; multiply-adds: convolutions 9.80 G, with attention 10.58 G (hybrid) or 10.35 G (all linear); published 9.9 G",
-        "L": "95.2 M parameters; multiply-adds: convolutions 16.09 G, with attention 17.21 G (hybrid) or 16.78 G (all linear); published 16.0 G",
-    },
+    "sizes": [  # at 224 pixels; the published figures lie near those of the convolutions alone
+        "T: 14.9 M parameters; multiply-adds: convolutions 2.41 G, with attention 2.61 G (hybrid) or 2.54 G (all linear); published 2.4 G",
+        "S: 25.6 M parameters; multiply-adds: convolutions 4.51 G, with attention 4.88 G (hybrid) or 4.73 G (all linear); published 4.6 G",
+        "B: 48.2 M parameters; multiply-adds: convolutions 9.80 G, with attention 10.58 G (hybrid) or 10.35 G (all linear); published 9.9 G",
+        "L: 95.2 M parameters; multiply-adds: convolutions 16.09 G, with attention 17.21 G (hybrid) or 16.78 G (all linear); published 16.0 G",
+    ],
     "kinds": ["image"],
     "cost": "O(pixels × width²) a row",
     "defaults": {"size": 32, "preset": "small"},

@@ -42,13 +42,13 @@ def test_the_whole_and_that_finished_trainings_are_kept(data, monkeypatch):
     monkeypatch.setattr(transnormer, "Experiment", lambda root, plan: experiment(root, plan, SMALL))
     first = transnormer.run(data)
     parts = [row["part"] for row in first["rows"]]
-    assert [parts.count(p) for p in ("text", "difference", "recall")] == [2, 1, 4]
+    assert [parts.count(p) for p in ("text", "text, state carried", "difference", "recall")] == [2, 1, 1, 4]
     rows = {(row["part"], row["name"]): row for row in first["rows"]}
     a, b = rows["text", "transnormer"], rows["text", "transformer"]
     assert 0 < a["low"] <= a["value"] <= a["high"] < 9
     assert rows["difference", "transnormer − transformer"]["value"] == pytest.approx(a["value"] - b["value"])
-    assert a["with state carried"] > 0
-    assert "with state carried" not in b
+    assert rows["text, state carried", "transnormer"]["value"] > 0
+    assert first["parameters"]["transnormer"] > 0
     assert set(first["summary"]) == {"transnormer", "transformer", "difference", "recall, transnormer", "recall, transformer"}  # fmt: skip
 
     def refused(*arguments):

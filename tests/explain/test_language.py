@@ -321,6 +321,9 @@ def test_a_word_of_several_tokens_is_one_unit():
     tokens = explain_language(
         toy(), TOKENIZER, ["the sceptre"], target=" king", units="tokens", faithfulness=False
     )
+    assert "is the word “sceptre”" in str(found[0].words())
+    assert "is the word “sceptre”" in str(tokens[0].words())
+    assert "is the piece “scept”" in str(replace(tokens[0], values=(0.0, 1.0, 0.0)).words())
     assert [u.label for u in found[0].units] == ["the", "sceptre"]
     assert [u.label for u in tokens[0].units] == ["the", "scept", "re"]
     assert found[0].values[1] == pytest.approx(sum(tokens[0].values[1:]))

@@ -54,7 +54,7 @@ class Claim:
         kind: ``prediction unpredicted target evidence coverage nothing zero empty missing part truth unmeasured``.
         target: what it speaks for, against, or predicts.
         phrase: the quoted words, cell or region.
-        noun: what the phrase is called: ``word phrase mark cell region``.
+        noun: what the phrase is called: ``word piece phrase mark cell region``.
         column: the column named beside it, or predicted; empty where none is.
         side: ``"class"``, ``"value"``, ``"text"``, ``"weight"`` or ``"look"``, as in :data:`SIDES`; of a prediction
             also ``"next"``, the next token of a text.

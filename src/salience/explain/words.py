@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from salience.core.io import to_plain
-from salience.core.unit import Unit
+from salience.data.words import cut
 from salience.explain.explanation import NEXT_TOKEN, Explanation
 from salience.explain.grammar import Claim, clean, parse, probability, rounded, write
 
@@ -197,13 +197,18 @@ def quoted(e: Explanation, units: tuple[int, ...]) -> str:
 
 
 def noun(e: Explanation, units: tuple[int, ...]) -> str:
-    """Return what the part is called: word, phrase, mark, cell or region."""
-    unit: Unit = e.units[units[0]]
-    if unit.kind != "text":
-        return "region" if unit.kind == "image" else "cell"
+    """Return what the part is called: word, piece (of a word), phrase, mark, cell or region."""
+    first, last = e.units[units[0]], e.units[units[-1]]
+    if first.kind != "text":
+        return "region" if first.kind == "image" else "cell"
+    text = e.inputs.get(first.column)
+    if isinstance(text, str) and (first.locator[0], last.locator[1]) in cut(text):
+        return "word" if any(c.isalnum() for c in quoted(e, units)) else "mark"
     if len(units) > 1:
         return "phrase"
-    return "word" if any(c.isalnum() for c in unit.label) else "mark"
+    if not any(c.isalnum() for c in first.label):
+        return "mark"
+    return "piece" if isinstance(text, str) else "word"
 
 
 def _column(e: Explanation, units: tuple[int, ...]) -> str:

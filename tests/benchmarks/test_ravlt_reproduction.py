@@ -67,6 +67,7 @@ def test_a_training_is_measured_and_found_again(experiment, monkeypatch):
         100 * first["hits"].count("1") / 12
     )
     assert {row["stage"] for row in first["before"]} == {1, 2} and first["before"] != first["after"]
+    assert [path.name for path in experiment.folder.iterdir()] == ["finished.json"]
     monkeypatch.setattr(experiment, "trained", lambda *_: pytest.fail("trained again"))
     assert experiment.result("RALA", 0) == first
     with pytest.raises(pytest.fail.Exception, match="trained again"):

@@ -1,6 +1,7 @@
 """Reproduction: rank-augmented linear attention beside plain linear and softmax attention on a CIFAR-10 subset."""
 
 import hashlib
+import shutil
 import statistics
 import time
 import zipfile
@@ -138,6 +139,7 @@ class Experiment:
         if key not in finished:
             finished[key] = self.trained(name, seed, self.folder / key)
             write_json(path, finished)
+            shutil.rmtree(self.folder / key, ignore_errors=True)  # its checkpoint
         return finished[key]
 
     def trained(self, name: str, seed: int, folder: Path | None = None) -> dict[str, Any]:

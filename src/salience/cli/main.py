@@ -30,7 +30,10 @@ COMMANDS = {
     "explain": (MODEL, "Explain predictions in words and numbers, with a test of each explanation."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
     "lm": (MODEL, "Train, score, sample and explain language models on plain text."),
-    "clean": (MODEL, "Clean a text corpus: rules, near duplicates, a judge model; say what was dropped and why."),
+    "clean": (
+        MODEL,
+        "Clean a text corpus: rules, near duplicates, a judge model; say what was dropped and why.",
+    ),
     "data": (LOOK_UP, "Download, list and inspect data."),
     "list": (LOOK_UP, "List models, attentions, explainers, checks, data sets and the like."),
     "show": (LOOK_UP, "Show the card of one method or data set."),
@@ -39,7 +42,7 @@ COMMANDS = {
     "bench": (MEASURE, "Run a benchmark, side by side with other packages."),
     "reproduce": (MEASURE, "Repeat a paper's experiment and compare with its numbers."),
 }
-RESUMABLE = {"run"}
+RESUMABLE = {"run", "lm"}
 EXIT_FAILURE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -189,7 +192,11 @@ def _explained(error: SalienceError | TyperException) -> SalienceError:
 
 
 def _interrupted(command: str) -> SalienceError:
-    how = "The work so far is kept; run the same command again to go on." if command in RESUMABLE else ""
+    how = (
+        "What was trained so far is kept; run the same command again to go on."
+        if command in RESUMABLE
+        else ""
+    )
     return SalienceError("Interrupted", "", how, code="SAL-X130")
 
 

@@ -45,7 +45,9 @@ def recurrent(
 ) -> tuple[Float[Tensor, "batch token head value"], Float[Tensor, "sequence head dim value"]]:
     """Read the tokens one by one: ``S = exp(g) S + k v``, ``out = q S``; O(token) time, O(1) memory beside."""
     exact = exact_dtype(q)
-    decay = token_decay(log_decay, q).exp().unbind(1)  # one unbinding: the gradient of single slices is quadratic
+    decay = (
+        token_decay(log_decay, q).exp().unbind(1)
+    )  # one unbinding: the gradient of single slices is quadratic
     queries, keys, values = (x.to(exact).unbind(1) for x in (q, k, v))
     outs, states = [], []
     for number, (start, end) in enumerate(sequence_bounds(cu_seqlens, q.shape[1])):

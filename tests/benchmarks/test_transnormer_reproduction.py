@@ -12,6 +12,7 @@ from salience.reproduce import associative_recall as recall
 from salience.reproduce import transnormer
 
 SMALL = {"num_layers": 1, "dim": 16, "num_heads": 2, "glu_dim": 16}
+SIZES = dict.fromkeys(transnormer.MODELS, SMALL)
 PLAN = {"seeds": 1, "steps": 3, "recall_steps": 3, "test": None, "distances": (0, 8)}
 
 
@@ -19,7 +20,7 @@ PLAN = {"seeds": 1, "steps": 3, "recall_steps": 3, "test": None, "distances": (0
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("SALIENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(transnormer, "CONTEXT", 32)
-    monkeypatch.setattr(transnormer, "RECALL_SIZES", dict.fromkeys(transnormer.MODELS, SMALL))
+    monkeypatch.setattr(transnormer, "RECALL_SIZES", SIZES)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +40,7 @@ def data(tmp_path):
 def test_the_whole_and_that_finished_trainings_are_kept(data, monkeypatch):
     experiment = transnormer.Experiment
     monkeypatch.setattr(transnormer, "FULL", PLAN)
-    monkeypatch.setattr(transnormer, "Experiment", lambda root, plan: experiment(root, plan, SMALL))
+    monkeypatch.setattr(transnormer, "Experiment", lambda root, plan: experiment(root, plan, SIZES))
     first = transnormer.run(data)
     parts = [row["part"] for row in first["rows"]]
     assert [parts.count(p) for p in ("text", "text, state carried", "difference", "recall")] == [2, 1, 1, 4]
@@ -62,8 +63,8 @@ def test_the_whole_and_that_finished_trainings_are_kept(data, monkeypatch):
 def test_bits_of_a_character_are_those_of_the_model(data):
     from salience.language import LanguageModel
 
-    found = transnormer.Experiment(data, PLAN, SMALL).text("transformer", 0)
-    experiment = transnormer.Experiment(data, PLAN, SMALL)
+    found = transnormer.Experiment(data, PLAN, SIZES).text("transformer", 0)
+    experiment = transnormer.Experiment(data, PLAN, SIZES)
     model = LanguageModel(
         "transformer", tokenizer="byte", context=32, seed=0, model_args=SMALL, training=experiment.recipe
     ).fit([experiment.train], validation=[experiment.validation])
@@ -86,7 +87,7 @@ def test_the_models_have_the_same_size():
     def count(key, preset, **changes):
         return sum(p.numel() for p in load("language_model", key).preset(preset, **changes).parameters())
 
-    sizes = {key: count(key, "tiny") for key in transnormer.MODELS}
+    sizes = {key: count(key, "tiny", **transnormer.SIZES[key]) for key in transnormer.MODELS}
     assert sizes["transnormer"] == pytest.approx(sizes["transformer"], rel=0.01)
 
 

@@ -24,12 +24,18 @@ CARD = {
     "paper": "Qin et al., TransNormerLLM (arXiv 2307.14995); Various Lengths, Constant Speed (ICML 2024)",
     "year": 2024,
     "url": "https://arxiv.org/abs/2405.17381",
-    "deviates": "0.95 M parameters and 3.7 M bytes of training text read in place of 44 M parameters and WikiText-103 (published test perplexity: 24.03, transformer 24.78); bytes in place of sub-words. The last tenth of the text is tested, the twentieth before it chose the recipe, for both models alike.",
+    "deviates": "0.95 M parameters and 3.7 M bytes of training text read in place of 44 M parameters and WikiText-103 (published test perplexity: 24.03, transformer 24.78); bytes in place of sub-words; initial weights with a spread of 0.06 in place of 0.02, and LRPE in all layers, as in the paper's best ablation, in place of the first. The last tenth of the text is tested, the twentieth before it chose the recipe, for both models alike.",
     "cost": "about 40 minutes on two idle cores, resumed where it was stopped; quick: three minutes",
 }
 DEFAULT_DATA = Path("../shared/data")
 MODELS = ("transnormer", "transformer")
 CONTEXT = 256
+# The published spread of initial weights, 0.02, is for wider models: at 128 features both start far more slowly from it.
+# LRPE in all layers is the best form in the paper's ablation; the released models have it in the first one.
+SIZES: dict[str, dict[str, Any]] = {
+    "transnormer": {"init_std": 0.06, "lrpe_layers": [0, 1, 2, 3]},
+    "transformer": {"init_std": 0.06},
+}
 TRAIN, VALIDATION = 0.85, 0.9  # ends of these parts of the text; the rest is for the test
 RECIPE: dict[str, Any] = {
     "steps": 900, "evaluate_steps": 300, "batch_size": 16, "learning_rate": 4e-3, "warmup": 0.1, "weight_decay": 0.1,
@@ -99,11 +105,11 @@ class Experiment:
     Args:
         root: folder that holds ``tinyshakespeare``.
         plan: seeds, steps and sizes, `QUICK` or `FULL`.
-        sizes: settings of the models that differ from the preset ``tiny``.
+        sizes: settings of the models that differ from the preset ``tiny``, by model; `SIZES` if none.
     """
 
     def __init__(self, root: Path, plan: dict[str, Any], sizes: dict[str, Any] | None = None) -> None:
-        self.plan, self.sizes = plan, sizes or {}
+        self.plan, self.sizes = plan, SIZES if sizes is None else sizes
         text = read_text(root / "tinyshakespeare" / "input.txt.gz")
         first, second = int(TRAIN * len(text)), int(VALIDATION * len(text))
         self.train, self.validation = text[:first], text[first:second]
@@ -115,7 +121,7 @@ class Experiment:
 
     def text(self, key: str, seed: int) -> dict[str, Any]:
         """Return nats of each block of the test text, bits with the state carried, seconds and parameters."""
-        settings = ["text", key, seed, self.recipe, self.sizes, CONTEXT, hashed(self.train + self.test)]
+        settings = ["text", key, seed, self.recipe, self.sizes[key], CONTEXT, hashed(self.train + self.test)]
         return self._once(settings, lambda folder: self._read(key, seed, folder))
 
     def recall(self, key: str, seed: int) -> dict[str, Any]:
@@ -145,7 +151,7 @@ class Experiment:
         from salience.language import LanguageModel
         from salience.models.language_models.score import Window, log_probabilities
 
-        options = {"context": CONTEXT, "seed": seed, "model_args": self.sizes, "training": self.recipe}
+        options = {"context": CONTEXT, "seed": seed, "model_args": self.sizes[key], "training": self.recipe}
         model = LanguageModel(key, preset="tiny", tokenizer="byte", **options)
         model.fit([self.train], validation=[self.validation], folder=folder)
         ids = model.tokenizer.encode_array(self.test)

@@ -38,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 TRAIN, VALIDATION = 0.85, 0.9  # ends of these parts of the text; the rest is for the test
 RECIPE: dict[str, Any] = {
-    "steps": 900, "evaluate_steps": 300, "batch_size": 16, "learning_rate": 4e-3, "warmup": 0.1, "weight_decay": 0.1,
+    "steps": 900, "evaluate_steps": 300, "batch_size": 16, "learning_rate": 6e-3, "warmup": 0.1, "weight_decay": 0.1,
     "beta2": 0.99, "floor": 0.05, "patience": 1000,
 }  # fmt: skip
 # so narrow a model hardly begins to learn from weights with the usual spread of 0.02

@@ -388,7 +388,7 @@ class Predictor:
                     f"{name} is not the file that was saved",
                     str(folder),
                     "Train again, or restore the folder.",
-                    code="SAL-I003",
+                    code="SAL-I005",
                 )
         predictor = cls()
         predictor.config = config_from_dict(
@@ -430,17 +430,17 @@ def complete_run(folder: Path) -> dict[str, Any]:
         IntegrityError: there is no folder, or no such mark in it.
     """
     if not folder.is_dir():
-        raise IntegrityError("There is no saved model", str(folder), "Check the path.", code="SAL-I002")
+        raise IntegrityError("There is no saved model", str(folder), "Check the path.", code="SAL-I004")
     if not (folder / "run.json").exists():
         raise IntegrityError(
             "The run is not finished",
             str(folder),
             "Give the same 'salience run' command again: it goes on where it stopped.",
-            code="SAL-I002",
+            code="SAL-I004",
         )
     run = read_json(folder / "run.json")
     if not isinstance(run, dict) or run.get("state") != "complete":
-        raise IntegrityError("The run is not finished", str(folder), "Run it again.", code="SAL-I002")
+        raise IntegrityError("The run is not finished", str(folder), "Run it again.", code="SAL-I004")
     return run
 
 

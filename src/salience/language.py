@@ -389,14 +389,14 @@ def _restore(model: nn.Module, path: Path) -> None:
 def _check_complete(folder: Path) -> None:
     if not folder.is_dir():
         raise IntegrityError(
-            "There is no saved language model", str(folder), "Check the path.", code="SAL-I002"
+            "There is no saved language model", str(folder), "Check the path.", code="SAL-I004"
         )
     if not (folder / "run.json").exists():
         raise IntegrityError(
             "The training is not finished",
             str(folder),
             "Give the same 'salience lm train' command again: it goes on where it stopped.",
-            code="SAL-I002",
+            code="SAL-I004",
         )
     run = read_json(folder / "run.json")
     if not isinstance(run, dict) or run.get("kind") != KIND:
@@ -404,7 +404,7 @@ def _check_complete(folder: Path) -> None:
             "The folder holds another kind of model",
             str(folder),
             "Load it with salience.load.",
-            code="SAL-I002",
+            code="SAL-I004",
         )
     for name in MODEL_FILES:
         if not (folder / name).exists() or sha256(folder / name) != run["hashes"].get(name):
@@ -412,5 +412,5 @@ def _check_complete(folder: Path) -> None:
                 f"{name} is not the file that was saved",
                 str(folder),
                 "Train again, or restore the folder.",
-                code="SAL-I003",
+                code="SAL-I005",
             )

@@ -403,19 +403,19 @@ def test_loaded_model_is_the_saved_one(tmp_path, kind, tokenizer):
 def test_unfinished_damaged_and_other_folders_are_refused(tmp_path, trained):
     folder = trained.save(tmp_path / "lm")
     run = (folder / "run.json").read_text()
-    with pytest.raises(IntegrityError, match=r"no saved language model.*SAL-I002"):
+    with pytest.raises(IntegrityError, match=r"no saved language model.*SAL-I004"):
         LanguageModel.load(tmp_path / "nothing")
     (folder / "run.json").unlink()
-    with pytest.raises(IntegrityError, match=r"not finished.*salience lm train.*SAL-I002"):
+    with pytest.raises(IntegrityError, match=r"not finished.*salience lm train.*SAL-I004"):
         LanguageModel.load(folder)
     (folder / "run.json").write_text('{"state": "complete", "hashes": {}}')
-    with pytest.raises(IntegrityError, match=r"another kind of model.*SAL-I002"):
+    with pytest.raises(IntegrityError, match=r"does not hold a language model.*SAL-I004"):
         LanguageModel.load(folder)
     (folder / "run.json").write_text(run)
     for name in ("model.safetensors", "tokenizer.json"):
         data = (folder / name).read_bytes()
         (folder / name).write_bytes(data[:-3])
-        with pytest.raises(IntegrityError, match=f"{name} is not the file that was saved.*SAL-I003"):
+        with pytest.raises(IntegrityError, match=f"{name} is not the file that was saved.*SAL-I005"):
             LanguageModel.load(folder)
         (folder / name).write_bytes(data)
     assert LanguageModel.load(folder).source == trained.source

@@ -19,9 +19,10 @@ from salience.audit.context import AuditContext
 from salience.core import metrics
 from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
 from salience.core.finding import Finding
-from salience.core.io import atomic_write_text, read_json, sha256, write_json
+from salience.core.io import atomic_write_text, read_json, write_json
 from salience.core.processes import is_main_process
 from salience.core.registry import card
+from salience.core.saved import check_complete, mark_complete
 from salience.data import readers, splits
 from salience.data.schema import Schema, infer
 from salience.explain import engine as explain_engine
@@ -32,6 +33,7 @@ from salience.report.report import Report
 from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
 from salience.training.loop import History, Trainer
 
+KIND = "model"
 MODEL_FILES = ("model/model.safetensors", "model/state.json", "config.yaml", "schema.json")
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn")
 
@@ -354,7 +356,7 @@ class Predictor:
         """
         if not is_main_process():
             return Path(folder)
-        return finish_run(self.write(folder), {"source": self.source})
+        return mark_complete(self.write(folder), KIND, MODEL_FILES, source=self.source)
 
     def write(self, folder: Path | str) -> Path:
         """Write the model's files, without the mark that they are complete."""
@@ -381,15 +383,7 @@ class Predictor:
             IntegrityError: the folder is absent, unfinished or damaged.
         """
         folder = Path(folder)
-        run = complete_run(folder)
-        for name in MODEL_FILES:
-            if not (folder / name).exists() or sha256(folder / name) != run["hashes"].get(name):
-                raise IntegrityError(
-                    f"{name} is not the file that was saved",
-                    str(folder),
-                    "Train again, or restore the folder.",
-                    code="SAL-I005",
-                )
+        run = check_complete(folder, KIND, MODEL_FILES, "salience run")
         predictor = cls()
         predictor.config = config_from_dict(
             yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -411,37 +405,6 @@ class Predictor:
 def load(folder: Path | str) -> Predictor:
     """Load a saved predictor; the same as :meth:`Predictor.load`."""
     return Predictor.load(folder)
-
-
-def finish_run(folder: Path, facts: dict[str, Any]) -> Path:
-    """Mark a folder as complete: hashes of the model's files, and ``"state": "complete"``, written last."""
-    hashes = {name: sha256(folder / name) for name in MODEL_FILES}
-    write_json(
-        folder / "run.json",
-        {"state": "complete", "format": 1, "version": salience.__version__, **facts, "hashes": hashes},
-    )
-    return folder
-
-
-def complete_run(folder: Path) -> dict[str, Any]:
-    """Return the mark of a complete folder.
-
-    Raises:
-        IntegrityError: there is no folder, or no such mark in it.
-    """
-    if not folder.is_dir():
-        raise IntegrityError("There is no saved model", str(folder), "Check the path.", code="SAL-I004")
-    if not (folder / "run.json").exists():
-        raise IntegrityError(
-            "The run is not finished",
-            str(folder),
-            "Give the same 'salience run' command again: it goes on where it stopped.",
-            code="SAL-I004",
-        )
-    run = read_json(folder / "run.json")
-    if not isinstance(run, dict) or run.get("state") != "complete":
-        raise IntegrityError("The run is not finished", str(folder), "Run it again.", code="SAL-I004")
-    return run
 
 
 def versions() -> dict[str, str]:

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import salience
 from salience.core import registry
 from salience.core.config import build
 from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
-from salience.core.io import read_json, sha256, write_json
+from salience.core.io import read_json, write_json
 from salience.core.processes import is_main_process
 from salience.core.progress import Stage, tell
+from salience.core.saved import check_complete, mark_complete
 from salience.data import corpus, tokenizers
 from salience.data.corpora.blocks import MOST_VALIDATION_BYTES, Blocks, Stream, divide, streams, texts, whole
 from salience.data.corpora.measure import MANY_DOCUMENTS, Meter, Units, summary, token_counts, zlib_bytes
@@ -312,9 +312,7 @@ class LanguageModel:
         temporary = folder / ".model.safetensors.tmp"
         save_file(_own_tensors(model), temporary)
         temporary.replace(folder / "model.safetensors")
-        hashes = {name: sha256(folder / name) for name in MODEL_FILES}
-        facts = {"state": "complete", "kind": KIND, "format": 1, "version": salience.__version__}
-        write_json(folder / "run.json", {**facts, "hashes": hashes})
+        mark_complete(folder, KIND, MODEL_FILES)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return folder
 
@@ -326,7 +324,7 @@ class LanguageModel:
             IntegrityError: the folder is absent, unfinished, damaged, or holds another kind of model.
         """
         folder = Path(folder)
-        _check_complete(folder)
+        check_complete(folder, KIND, MODEL_FILES, "salience lm train")
         saved, training = read_json(folder / "config.json"), read_json(folder / "training.json")
         found = cls.__new__(cls)
         found.config = build(LanguageConfig, saved["options"])
@@ -384,33 +382,3 @@ def _restore(model: nn.Module, path: Path) -> None:
         names = [*found.unexpected_keys, *found.missing_keys]
         raise IntegrityError("The weights do not fit the model", ", ".join(names)[:200], "Train again.")
     model.eval()
-
-
-def _check_complete(folder: Path) -> None:
-    if not folder.is_dir():
-        raise IntegrityError(
-            "There is no saved language model", str(folder), "Check the path.", code="SAL-I004"
-        )
-    if not (folder / "run.json").exists():
-        raise IntegrityError(
-            "The training is not finished",
-            str(folder),
-            "Give the same 'salience lm train' command again: it goes on where it stopped.",
-            code="SAL-I004",
-        )
-    run = read_json(folder / "run.json")
-    if not isinstance(run, dict) or run.get("kind") != KIND:
-        raise IntegrityError(
-            "The folder holds another kind of model",
-            str(folder),
-            "Load it with salience.load.",
-            code="SAL-I004",
-        )
-    for name in MODEL_FILES:
-        if not (folder / name).exists() or sha256(folder / name) != run["hashes"].get(name):
-            raise IntegrityError(
-                f"{name} is not the file that was saved",
-                str(folder),
-                "Train again, or restore the folder.",
-                code="SAL-I005",
-            )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from salience.api import Predictor, finish_run
+from salience.api import KIND, MODEL_FILES, Predictor
 from salience.audit import engine as audit_engine
 from salience.audit.baselines import Baseline, fit_baselines
 from salience.audit.context import AuditContext
@@ -22,6 +22,7 @@ from salience.core.finding import Finding
 from salience.core.io import write_json, write_json_lines
 from salience.core.processes import is_main_process
 from salience.core.progress import Stage, tell
+from salience.core.saved import mark_complete
 from salience.data import readers, splits
 from salience.explain.explanation import Explanation
 from salience.settings import config_to_dict
@@ -260,7 +261,9 @@ class _Run:
         report.save(self.folder / "report.md")
         total = round(time.perf_counter() - self.started, 1)
         logger.info("complete: %s s", total)
-        finish_run(self.folder, {"source": self.table.name, "data": self.table.sha256, "seconds": total})
+        mark_complete(
+            self.folder, KIND, MODEL_FILES, source=self.table.name, data=self.table.sha256, seconds=total
+        )
         (self.folder / CHECKPOINT).unlink(missing_ok=True)  # only now: until then a killed run needs it
         return RunResult(self.folder, path, scores, tuple(findings))
 

@@ -148,7 +148,7 @@ def test_explain_in_words_and_as_a_page(capsys, place, tmp_path):
         (["train", "{place}/corpus.txt", "--model", "transnormr", "--out", "x"], "Did you mean 'transnormer'"),
         (["train", "{place}/corpus.txt", "--preset", "tinny", "--out", "x"], "Did you mean 'tiny'"),
         (["train", "{place}/corpus.txt", "--vocab-size", "9", "--tokenizer", "bpe", "--out", "x"], "SAL-C005"),
-        (["evaluate", "{place}", "{place}/corpus.txt"], "not finished.*SAL-I002"),
+        (["evaluate", "{place}", "{place}/corpus.txt"], "not finished.*SAL-I004"),
         (["evaluate", "{place}/model", "{place}/nothing"], "SAL-D001"),
         (["generate", "{place}/model", "--top-p", "3"], "top_p=3.0.*SAL-C005"),
         (["explain", "{place}/model", "text", "--method", "integrated"], "integrated_gradients"),

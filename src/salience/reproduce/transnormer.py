@@ -51,7 +51,13 @@ RECALL_RECIPE: dict[str, Any] = {
     "steps": 1200, "batch_size": 32, "learning_rate": 4e-3, "warmup": 0.05, "weight_decay": 0.1, "beta2": 0.95,
     "floor": 0.1,
 }  # fmt: skip
-FULL = {"seeds": 3, "steps": None, "recall_steps": None, "test": None, "distances": (0, 8, 16, 32, 64, 128, 256)}
+FULL = {
+    "seeds": 3,
+    "steps": None,
+    "recall_steps": None,
+    "test": None,
+    "distances": (0, 8, 16, 32, 64, 128, 256),
+}
 QUICK = {"seeds": 1, "steps": 100, "recall_steps": 250, "test": 20_000, "distances": (0, 8, 32, 128)}
 BLOCK = 512  # bytes of the test text that are resampled together
 TASK = recall.Task()

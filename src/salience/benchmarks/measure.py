@@ -14,11 +14,17 @@ def interleaved(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
-            step()
+            taken = once(step)
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
     return seconds
+
+
+def once(step: Callable[[], Any]) -> float:
+    """Return the seconds of one call."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
 
 
 def measured_apart(code: str) -> Any:

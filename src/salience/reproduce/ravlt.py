@@ -77,12 +77,8 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
     """
     plan = QUICK if quick else FULL
     experiment = Experiment(Path(data) if data else DEFAULT_DATA, plan, seed)
-    jobs = [
-        (name, seed + number)
-        for number in range(plan["seeds"])
-        for name in plan["variants"]
-        if not number or name in MAIN
-    ]
+    jobs = [(name, seed + number) for number in range(plan["seeds"]) for name in MAIN]
+    jobs += [(name, seed) for name in plan["variants"] if name not in MAIN]
     results: dict[str, list[dict[str, Any]]] = {}
     with Stage("reproduce", len(jobs) + 1) as stage:
         speeds = list(speed_rows(plan["sizes"], seed))
@@ -99,6 +95,10 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
         "recipe": experiment.recipe,
         "gap": CARD["deviates"],
     }
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 class Experiment:
@@ -135,12 +135,11 @@ class Experiment:
         ]
         key = hashlib.sha256(dumps(settings, indent=None).encode()).hexdigest()[:16]
         path = self.folder / "finished.json"
-        finished = read_json(path) if path.exists() else {}
-        if key not in finished:
-            finished[key] = self.trained(name, seed, self.folder / key)
-            write_json(path, finished)
+        if key not in _stored(path):
+            found = self.trained(name, seed, self.folder / key)
+            write_json(path, {**_stored(path), key: found})  # another process may have added to it
             shutil.rmtree(self.folder / key, ignore_errors=True)  # its checkpoint
-        return finished[key]
+        return _stored(path)[key]
 
     def trained(self, name: str, seed: int, folder: Path | None = None) -> dict[str, Any]:
         """Train one form of attention and measure it.

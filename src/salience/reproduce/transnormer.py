@@ -48,7 +48,7 @@ RECALL_SIZES: dict[str, dict[str, Any]] = {
     "transformer": {**RECALL_SIZE, "glu_dim": 149},  # as many parameters as the gate of the other one takes
 }
 RECALL_RECIPE: dict[str, Any] = {
-    "steps": 1200, "batch_size": 32, "learning_rate": 4e-3, "warmup": 0.05, "weight_decay": 0.1, "beta2": 0.95,
+    "steps": 800, "batch_size": 32, "learning_rate": 4e-3, "warmup": 0.05, "weight_decay": 0.1, "beta2": 0.95,
     "floor": 0.1,
 }  # fmt: skip
 FULL = {
@@ -147,11 +147,10 @@ class Experiment:
         """Return a result from the file of finished ones, or do the work and add it."""
         name = hashed(dumps(settings, indent=None))[:16]
         path = self.folder / "finished.json"
-        finished = read_json(path) if path.exists() else {}
-        if name not in finished:
-            finished[name] = to_plain(work(self.folder / name))
-            write_json(path, finished)
-        return finished[name]
+        if name not in _stored(path):
+            found = to_plain(work(self.folder / name))
+            write_json(path, {**_stored(path), name: found})  # another process may have added to it
+        return _stored(path)[name]
 
     def _read(self, key: str, seed: int, folder: Path) -> dict[str, Any]:
         from salience.language import LanguageModel
@@ -198,6 +197,10 @@ def read_text(path: Path) -> str:
             code="SAL-D001",
         )
     return next(documents(path)).text
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 def hashed(text: str) -> str:

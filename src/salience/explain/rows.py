@@ -35,7 +35,7 @@ def evaluate(
     model: BlackBox,
     rows: Iterable[dict[str, Any]],
     memory_mb: int | float,
-    keep: Callable[[Float[np.ndarray, "line output"], int], np.ndarray],
+    keep: Callable[[Float[np.ndarray, "line output"], int], np.ndarray] = lambda outputs, first: outputs,
 ) -> np.ndarray:
     """Return what is kept of the outputs of rows, in calls as large as the memory budget allows.
 
@@ -43,8 +43,8 @@ def evaluate(
         model: the model to call.
         rows: raw rows; taken one by one, so that a generator needs no memory of its own.
         memory_mb: budget for the raw rows and the outputs of one call, in MiB; the model bounds its own batches.
-        keep: from the outputs of one call and the position of its first row to a line a row. All outputs of all
-            rows are never held together: a language model has as many as its vocabulary.
+        keep: from the outputs of one call and the position of its first row to a line a row; all outputs if not
+            given. A language model has as many as its vocabulary, too many to hold for all rows together.
     """
     results: list[np.ndarray] = []
     outputs_bytes = COPIES * 8 * len(model.schema.classes or [None])

@@ -30,9 +30,9 @@ def test_list_of_one_kind(capsys, word):
     assert {f["kind"] for f in found} == {"encoder"}
 
 
-def test_list_of_models_is_the_slots(capsys):
+def test_list_of_models_is_the_slots_and_language_models(capsys):
     _, found = run_json(capsys, "list", "models")
-    assert {f["kind"] for f in found} == {"encoder", "fusion", "head"}
+    assert {f["kind"] for f in found} == {"encoder", "fusion", "head", "language_model"}
 
 
 def test_every_kind_can_be_listed(capsys):

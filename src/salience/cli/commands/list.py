@@ -9,7 +9,7 @@ from salience.core.errors import ConfigError, nearest
 from salience.core.registry import KINDS, Card, cards
 
 EXAMPLES = ("salience list explainers", "salience list datasets", "salience list encoders --json")
-MODELS = ("encoder", "fusion", "head")
+MODELS = ("encoder", "fusion", "head", "language_model")
 
 
 def plural(kind: str) -> str:
@@ -35,7 +35,7 @@ def command(
 
 
 def select(kind: str | None) -> list[Card]:
-    """Return the cards of a kind given in the singular or plural; ``models`` means all slots of a model."""
+    """Return the cards of a kind given in the singular or plural; ``models`` means all slots of a model, and language models."""
     if kind is None:
         return cards()
     if kind.lower() in ("model", "models"):

@@ -123,6 +123,8 @@ class _Work:
         self.group = max(1, SCORES // (self.batch * self.heads * pair))
         self.future = torch.ones(self.size, self.size, dtype=torch.bool, device=q.device).triu(1)
         self.fixed = None if self.by_token else self._fixed_pairs()
+        self.begins = {chunk: number for number, chunk in enumerate(layout.first)}  # sequence that begins there
+        self.finishes = {chunk: number for number, chunk in enumerate(layout.last)}
 
     # what a group is made of
 
@@ -222,11 +224,11 @@ class _Work:
         """Write the state before each chunk of a group, return that after it; note those at sequences' ends."""
         through = since[:, :, :, -1, :, None]
         for i in range(new.shape[0]):
-            if low + i in self.layout.first:
-                state = states[self.layout.first.index(low + i)]
+            if low + i in self.begins:
+                state = states[self.begins[low + i]]
             before[i] = state
             state = torch.addcmul(new[i], through[i], state, out=new[i])
-            if low + i in self.layout.last:
+            if low + i in self.finishes:
                 ends.append(state.clone())
         return state
 
@@ -283,11 +285,11 @@ class _Work:
         through = since[:, :, :, -1, :, None]
         after = torch.empty_like(new)
         for i in reversed(range(new.shape[0])):
-            if low + i in self.layout.last:
-                carry = tails[self.layout.last.index(low + i)]
+            if low + i in self.finishes:
+                carry = tails[self.finishes[low + i]]
             after[i] = carry
             carry = torch.addcmul(new[i], through[i], carry, out=new[i])
-            if low + i in self.layout.first:
+            if low + i in self.begins:
                 starts.append(carry.clone())
         return after, carry
 

@@ -123,7 +123,9 @@ class _Work:
         self.group = max(1, SCORES // (self.batch * self.heads * pair))
         self.future = torch.ones(self.size, self.size, dtype=torch.bool, device=q.device).triu(1)
         self.fixed = None if self.by_token else self._fixed_pairs()
-        self.begins = {chunk: number for number, chunk in enumerate(layout.first)}  # sequence that begins there
+        self.begins = {
+            chunk: number for number, chunk in enumerate(layout.first)
+        }  # sequence that begins there
         self.finishes = {chunk: number for number, chunk in enumerate(layout.last)}
 
     # what a group is made of

@@ -42,9 +42,9 @@ def test_forms_of_files(tmp_path):
     rows = [{"text": text, "other": 1} for text in TWO]
     lines = "\n".join(json.dumps(row) for row in rows)
     (tmp_path / "a.txt").write_text(TWO[0], encoding="utf-8")
-    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TWO[1].encode()))
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TWO[1].encode(), mtime=0))
     (tmp_path / "b.jsonl").write_text(lines + "\n\n", encoding="utf-8")
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     pd.DataFrame(rows).to_parquet(tmp_path / "c.parquet")
     assert texts_of(tmp_path / "a.txt") == [TWO[0]]
     assert texts_of(str(tmp_path / "a.txt.gz")) == [TWO[1]]
@@ -146,7 +146,7 @@ def test_a_character_cut_off_at_the_end_is_named(tmp_path, small_pieces):
         ("a.txt", b"", "The file is empty. a.txt. .*SAL-D002"),
         ("a.txt", b" \n \n", "SAL-D002"),
         ("a.txt", b"ab\0cd", "a.txt.*binary.*SAL-D009"),
-        ("a.txt.gz", gzip.compress(b"hello" * 1000)[:-12], "a.txt.gz.*SAL-D011"),
+        ("a.txt.gz", gzip.compress(b"hello" * 1000, mtime=0)[:-12], "a.txt.gz.*SAL-D011"),
         ("a.jsonl", b'{"text": "a"}\n{"text": ', "a.jsonl, line 2.*SAL-D013"),
         ("a.jsonl", b'[{"text": "a"}]', "no JSON object. a.jsonl, line 1.*SAL-D013"),
         ("a.jsonl", b'{"text": "a"}\n{"words": "b"}', "no column 'text'. a.jsonl, line 2.*SAL-D026"),

@@ -228,7 +228,8 @@ def _wait(device: str) -> None:
 
 
 def _memory_forms(tokens: int) -> list[str]:
-    forms = [name for name in _forms(tokens, "cpu") if not name.endswith(("recurrent", "quadratic"))]
+    left_out = ("recurrent", "quadratic", "fla, naive chunk")  # their time grows with the square
+    forms = [name for name in _forms(tokens, "cpu") if not name.endswith(left_out)]
     return [name for name in forms if name != SOFTMAX or tokens <= SOFTMAX_LIMIT]
 
 

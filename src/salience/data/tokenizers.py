@@ -3,6 +3,7 @@
 Both kinds name the end of a document by a token that no text contains, whatever a user writes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -55,16 +56,18 @@ class Tokenizer(Protocol):
         """Return JSON-ready data."""
 
 
-class _Tokens:
+class _Tokens(ABC):
     """What follows from the bytes of each token."""
 
     end_id: int
 
+    @abstractmethod
     def token_bytes(self, token: int) -> bytes:
-        raise NotImplementedError
+        """Return the UTF-8 bytes of a token."""
 
+    @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        raise NotImplementedError
+        """Return the ids of each text."""
 
     def encode_array(self, text: str) -> np.ndarray:
         """Return the ids of a text as an array."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -115,7 +116,7 @@ class Layer(nn.Module):
         return x + self.channel_mixer(self.channel_norm(x)), state, weights
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(nn.Module, ABC):
     """Predict the next token from the tokens before.
 
     A subclass names its settings and sizes, and makes the token mixer of a layer.
@@ -165,9 +166,9 @@ class LanguageModel(nn.Module):
             raise ConfigError(f"Unknown preset {name!r}", "", nearest(name, cls.PRESETS), code="SAL-C002")
         return build(cls.Config, {**cls.PRESETS[name], **changes})
 
+    @abstractmethod
     def token_mixer(self, layer: int) -> nn.Module:
         """Return the token mixer of a layer."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

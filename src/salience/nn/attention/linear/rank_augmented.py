@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -32,7 +34,7 @@ CARD = {
 }
 
 
-class FeatureMapAttention(nn.Module):
+class FeatureMapAttention(nn.Module, ABC):
     """Hold what both attentions share: projections, positional convolution, gate.
 
     Parameters are ``qkvo`` (1×1 convolution to queries, keys, values and gate), ``lepe`` (5×5 depthwise convolution of
@@ -71,9 +73,9 @@ class FeatureMapAttention(nn.Module):
         found = dict(zip(("q", "k", "v", "local", "gate"), tokens, strict=False))
         return {"gate": None, **found, "mask": None if mask is None else mask.flatten(1)}
 
+    @abstractmethod
     def attend(self, rotation: Rotation | None, parts: dict[str, Tensor | None]) -> Tensor:
         """Return the result of all heads, plus ``local``, times ``gate``, [batch, token, head, dim]."""
-        raise NotImplementedError
 
     def forward(
         self,
@@ -92,6 +94,7 @@ class FeatureMapAttention(nn.Module):
         height, width = x.shape[2:]
         return self.proj(rearrange(mixed, "b (y x) h d -> b (h d) y x", y=height, x=width))
 
+    @abstractmethod
     def attention(
         self,
         x: Float[Tensor, "batch channel height width"],
@@ -99,7 +102,6 @@ class FeatureMapAttention(nn.Module):
         mask: Bool[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, "batch head query key"]:
         """Return the weights that multiply the values, before ``lepe`` and the gate."""
-        raise NotImplementedError
 
     def matrices(
         self, x: Float[Tensor, "batch channel height width"], rotation: Rotation | None = None

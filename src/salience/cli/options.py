@@ -61,3 +61,8 @@ def parse_kinds(texts: list[str] | None) -> dict[str, str]:
             )
         kinds[column] = kind
     return kinds
+
+
+def unescaped(text: str | None) -> str | None:
+    r"""Turn the two characters ``\n``, as a shell passes them, into a line break, and ``\t`` into a tab."""
+    return text.replace(r"\n", "\n").replace(r"\t", "\t") if text else text

@@ -1,7 +1,5 @@
 """Reproduction: rank-augmented linear attention beside plain linear and softmax attention on a CIFAR-10 subset."""
 
-import hashlib
-import shutil
 import statistics
 import time
 import zipfile
@@ -13,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from salience.core.errors import DataError
-from salience.core.io import dumps, read_json, write_json
 from salience.core.progress import Stage
 from salience.core.stats import generator, mean_interval
 from salience.data.datasets.download import cache_folder
 from salience.data.schema import infer
+from salience.reproduce.finished import once
 
 CARD = {
     "key": "ravlt",
@@ -97,10 +95,6 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
     }
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
 class Experiment:
     """Hold the images, and train and test one form of attention at a time.
 
@@ -133,13 +127,7 @@ class Experiment:
             len(self.train),
             len(self.test),
         ]
-        key = hashlib.sha256(dumps(settings, indent=None).encode()).hexdigest()[:16]
-        path = self.folder / "finished.json"
-        if key not in _stored(path):
-            found = self.trained(name, seed, self.folder / key)
-            write_json(path, {**_stored(path), key: found})  # another process may have added to it
-            shutil.rmtree(self.folder / key, ignore_errors=True)  # its checkpoint
-        return _stored(path)[key]
+        return once(self.folder, settings, lambda folder: self.trained(name, seed, folder))
 
     def trained(self, name: str, seed: int, folder: Path | None = None) -> dict[str, Any]:
         """Train one form of attention and measure it.

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from salience.core.errors import DataError
-from salience.core.io import dumps, read_json, to_plain, write_json
 from salience.core.progress import Stage
 from salience.core.stats import mean_interval
 from salience.data.corpus import documents
 from salience.data.datasets.download import cache_folder
 from salience.reproduce import associative_recall as recall
+from salience.reproduce.finished import once
 
 CARD = {
     "key": "transnormer",
@@ -128,7 +128,7 @@ class Experiment:
     def text(self, key: str, seed: int) -> dict[str, Any]:
         """Return nats of each block of the test text, bits with the state carried, seconds and parameters."""
         settings = ["text", key, seed, self.recipe, self.sizes[key], CONTEXT, hashed(self.train + self.test)]
-        return self._once(settings, lambda folder: self._read(key, seed, folder))
+        return once(self.folder, settings, lambda folder: self._read(key, seed, folder))
 
     def recall(self, key: str, seed: int) -> dict[str, Any]:
         """Return the share of right answers of each sequence, by distance."""
@@ -141,16 +141,7 @@ class Experiment:
             vars(TASK),
             self.plan["distances"],
         ]
-        return self._once(settings, lambda folder: self._ask(key, seed, folder))
-
-    def _once(self, settings: list[Any], work: Any) -> dict[str, Any]:
-        """Return a result from the file of finished ones, or do the work and add it."""
-        name = hashed(dumps(settings, indent=None))[:16]
-        path = self.folder / "finished.json"
-        if name not in _stored(path):
-            found = to_plain(work(self.folder / name))
-            write_json(path, {**_stored(path), name: found})  # another process may have added to it
-        return _stored(path)[name]
+        return once(self.folder, settings, lambda folder: self._ask(key, seed, folder))
 
     def _read(self, key: str, seed: int, folder: Path) -> dict[str, Any]:
         from salience.language import LanguageModel
@@ -197,10 +188,6 @@ def read_text(path: Path) -> str:
             code="SAL-D001",
         )
     return next(documents(path)).text
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
 
 
 def hashed(text: str) -> str:

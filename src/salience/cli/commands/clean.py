@@ -10,7 +10,7 @@ import typer
 
 from salience.cli.answer import Answer
 from salience.cli.commands.lm import Column, Encoding, Separator
-from salience.cli.options import Seed, Set, TimeLimit
+from salience.cli.options import Seed, Set, TimeLimit, unescaped
 from salience.core.config import build, merge, parse_assignments
 
 EXAMPLES = (
@@ -63,7 +63,7 @@ def command(
     config, judge = _options(assignments or (), rounds=rounds, skip=skip, seed=seed)
     name = describe(corpus)
     folder = None if dry_run else out or Path("cleaned") / PurePath(name).name.split(".")[0]
-    reading = Reading(column, _unescaped(separator), encoding)
+    reading = Reading(column, unescaped(separator), encoding)
     train = _Judge(judge, config.seed, time_limit) if config.rounds else None
     cleaning = clean(documents(corpus, reading), folder, config, train)
     files = _write(cleaning, folder, name) if folder else {}
@@ -78,10 +78,6 @@ def _options(assignments: Sequence[str], **named: Any) -> tuple[Any, dict[str, A
     judge = values.pop("judge", {})
     given = {key: value for key, value in named.items() if value is not None}
     return build(CleaningConfig, merge(asdict(CleaningConfig()), given, values)), merge(JUDGE, judge)
-
-
-def _unescaped(text: str | None) -> str | None:
-    return text.replace("\\n", "\n").replace("\\t", "\t") if text else text
 
 
 class _Judge:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from salience.cli.answer import Answer
-from salience.cli.options import Config, Seed, Set, TimeLimit
+from salience.cli.options import Config, Seed, Set, TimeLimit, unescaped
 from salience.core.errors import ConfigError
 from salience.core.processes import is_main_process
 
@@ -125,7 +125,7 @@ def train(
         )
     lm = LanguageModel(
         model, preset=preset, tokenizer=tokenizer, vocab_size=vocab_size, context=context, pack=pack, column=column,
-        separator=_unescaped(separator), encoding=encoding, time_limit=time_limit, seed=seed, config=config,
+        separator=unescaped(separator), encoding=encoding, time_limit=time_limit, seed=seed, config=config,
         overrides=[*([f"training.steps={steps}"] if steps else []), *(assignments or ())],
     )  # fmt: skip
     lm.fit(corpus, validation=validation, folder=out)
@@ -133,11 +133,6 @@ def train(
     if not is_main_process():
         raise typer.Exit
     return _trained(lm, out)
-
-
-def _unescaped(separator: str | None) -> str | None:
-    r"""Turn the two characters ``\n``, as a shell passes them, into a line break."""
-    return separator.replace(r"\n", "\n").replace(r"\t", "\t") if separator else separator
 
 
 def _trained(lm: "LanguageModel", out: Path) -> Answer:
@@ -199,7 +194,7 @@ def _reading(
     if column is separator is encoding is None:
         return None
     usual = lm.config.reading
-    return Reading(column, _unescaped(separator) or usual.separator, encoding or usual.encoding)
+    return Reading(column, unescaped(separator) or usual.separator, encoding or usual.encoding)
 
 
 def _scores(found: dict[str, Any]) -> list[Any]:
@@ -258,7 +253,7 @@ def generate(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
-        stop=[_unescaped(text) or "" for text in stop or ()],
+        stop=[unescaped(text) or "" for text in stop or ()],
         seed=seed or 0,
     )
     return Answer(_Writing(prompt, pieces), _shown(pieces))

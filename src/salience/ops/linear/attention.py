@@ -16,8 +16,9 @@ from torch import Tensor
 from salience.core.errors import ConfigError, nearest
 from salience.ops.linear.check import check_arguments
 from salience.ops.linear.chunk import chunk
-from salience.ops.linear.naive import effective_weights, exact_dtype, quadratic, recurrent, token_decay
+from salience.ops.linear.naive import effective_weights, quadratic, recurrent, token_decay
 from salience.ops.linear.triton import MAX_HEAD_DIM, linear_attention_triton
+from salience.ops.precision import exact_dtype, full_precision
 
 MODES = ("auto", "chunk", "recurrent", "quadratic", "triton")
 FEATURE_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -122,7 +123,7 @@ def linear_attention(
     k, v = (share(x, q.shape[2]) for x in (k, v))
     if mask is not None:
         q, k, v, log_decay = masked(q, k, v, log_decay, mask)
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q.device):
         weights = effective_weights(q, k, log_decay, cu_seqlens, causal) if need_weights else None
     if normalize:  # a column of ones carries the denominator through every backend, in the exact dtype
         q, k, v = (x.to(exact_dtype(x)) for x in (q, k, v))
@@ -132,7 +133,7 @@ def linear_attention(
             else torch.cat([v, mask[..., None, None].to(v).expand(*v.shape[:3], 1)], -1)
         )
     core = _core(mode, q, v, chunk_size)
-    with torch.autocast(q.device.type, enabled=False):  # sums and states stay in the exact dtype
+    with full_precision(q.device):  # sums and states stay in the exact dtype
         if causal:
             out, final = core(q, k, v, log_decay, _raw_state(initial_state, normalize), cu_seqlens)
         else:

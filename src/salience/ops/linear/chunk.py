@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from salience.ops.linear.naive import LEAST_LOG_DECAY, exact_dtype
+from salience.ops.linear.naive import LEAST_LOG_DECAY
+from salience.ops.precision import exact_dtype, full_precision
 
 CHUNK, CHANNEL_CHUNK = (
     64,
@@ -94,14 +95,14 @@ class _Chunked(torch.autograd.Function):
     def forward(ctx, q, k, v, log_decay, initial_state, layout):
         ctx.save_for_backward(q, k, v, log_decay, initial_state)
         ctx.layout = layout
-        with torch.autocast(q.device.type, enabled=False):  # sums stay in the exact dtype
+        with full_precision(q.device):  # sums stay in the exact dtype
             return _Work(q, k, v, log_decay, layout).forward(initial_state)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_state):
         q, k, v, log_decay, initial_state = ctx.saved_tensors
-        with torch.autocast(q.device.type, enabled=False):  # a backward pass inside autocast
+        with full_precision(q.device):  # a backward pass inside autocast
             work = _Work(q, k, v, log_decay, ctx.layout)
             return (*work.backward(grad_out, grad_state, initial_state, ctx.needs_input_grad[3]), None)
 

@@ -8,12 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from salience.ops.precision import exact_dtype
+
 LEAST_LOG_DECAY = -50.0  # exp(-50) is nothing beside 1, also in float64; so -inf, a reset, stays finite
-
-
-def exact_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of sums and states: float64 for float64 inputs, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def token_decay(log_decay: Tensor | None, like: Float[Tensor, "batch token head dim"]) -> Tensor:
@@ -80,11 +77,16 @@ def effective_weights(
     total = token_decay(log_decay, q).cumsum(1).transpose(1, 2)  # batch head token 1|dim
     gap = -(total[:, :, :, None] - total[:, :, None]).abs()  # symmetric: what lies between the two tokens
     q, k = (x.to(exact_dtype(x)).transpose(1, 2) for x in (q, k))
+    return pair_weights(q, k, gap).masked_fill(~_legal(tokens, cu_seqlens, causal, q.device), 0.0)
+
+
+def pair_weights(
+    q: Float[Tensor, "batch head query dim"], k: Float[Tensor, "batch head key dim"], gap: Tensor
+) -> Float[Tensor, "batch head query key"]:
+    """Return ``q·k`` with the log-decay between each pair (batch head query key, 1 or dim)."""
     if gap.shape[-1] == 1:
-        weights = q @ k.transpose(-1, -2) * gap[..., 0].exp()
-    else:
-        weights = torch.einsum("bhid,bhjd,bhijd->bhij", q, k, gap.exp())
-    return weights.masked_fill(~_legal(tokens, cu_seqlens, causal, q.device), 0.0)
+        return q @ k.transpose(-1, -2) * gap[..., 0].exp()
+    return torch.einsum("bhid,bhjd,bhijd->bhij", q, k, gap.exp())
 
 
 def _legal(tokens: int, cu_seqlens: Tensor | None, causal: bool, device: torch.device) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from salience.core.errors import ConfigError
 from salience.ops.linear.attention import EPS, features, linear_attention, masked, share
 from salience.ops.linear.check import check_arguments
-from salience.ops.linear.naive import exact_dtype, token_decay
+from salience.ops.linear.naive import pair_weights, token_decay
+from salience.ops.precision import exact_dtype, full_precision
 
 KEYS = 4096  # keys that are weighed at once
 
@@ -76,10 +77,8 @@ class _Prepared:
         """Return weights of every query with every key (batch head query key)."""
         gap = -(self.decay[:, :, query, None] - self.decay[:, :, None, key]).abs()
         q, k = self.q[:, :, query], self.k[:, :, key]
-        if gap.shape[-1] == 1:
-            weights = q @ k.transpose(-1, -2) * gap[..., 0].exp()
-        else:
-            weights = torch.einsum("bhid,bhjd,bhijd->bhij", q, k, gap.exp())
+        with full_precision(q.device):
+            weights = pair_weights(q, k, gap)
         return self._finish(weights, query[:, None], key, query)
 
     def _finish(self, weights: Tensor, query: Tensor, key: Tensor, rows: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from salience.ops.precision import full_precision, wide
 from salience.ops.rank_augmented.naive import (
     EPSILON,
     Rotation,
     blank,
     check_inputs,
-    full_precision,
     kernel,
-    wide,
 )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from salience.core.errors import ConfigError
+from salience.ops.precision import full_precision, wide
 from salience.ops.rotary import rotate_pairs
 
 EPSILON = 1e-6
@@ -19,17 +18,6 @@ Rotation = tuple[Float[Tensor, "token dim"], Float[Tensor, "token dim"]]
 def kernel(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return ELU(x) + 1: above zero, so that denominators are."""
     return F.elu(x) + 1
-
-
-def wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return float32 for 16-bit numbers, and anything wider as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """Switch autocast off inside: means, softmax and sums over all tokens lose too much in 16 bits."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def blank(x: Float[Tensor, "batch token *rest"], mask: Bool[Tensor, "batch token"] | None) -> Tensor:

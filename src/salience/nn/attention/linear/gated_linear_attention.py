@@ -122,19 +122,18 @@ class GatedLinearAttention(nn.Module):
         if self.lrpe is not None:
             factors = self.lrpe.factors(self._positions(x, mask, cu_seqlens, position, state))
             q, k = self.lrpe(q, factors), self.lrpe(k, factors)
-        with torch.autocast(x.device.type, enabled=False):  # the op keeps its state in fp32
-            result = linear_attention(
-                q,
-                k,
-                v,
-                log_decay=self.log_decay(q),
-                mask=mask,
-                cu_seqlens=cu_seqlens,
-                initial_state=state,
-                output_final_state=keep_state,
-                mode=self.mode,
-                need_weights=need_weights is True,
-            )
+        result = linear_attention(
+            q,
+            k,
+            v,
+            log_decay=self.log_decay(q),
+            mask=mask,
+            cu_seqlens=cu_seqlens,
+            initial_state=state,
+            output_final_state=keep_state,
+            mode=self.mode,
+            need_weights=need_weights is True,
+        )
         weights = self._last_weights(q, k, mask) if need_weights == "last" else result.weights
         mixed = u * self.norm(result.out.flatten(2))
         return self.out_proj(mixed), result.state, weights

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from salience.core.errors import ConfigError
+from salience.ops.precision import full_precision, wide
 from salience.ops.rank_augmented import fast, naive
-from salience.ops.rank_augmented.naive import Rotation, blank, full_precision, wide
+from salience.ops.rank_augmented.naive import Rotation, blank
 from salience.ops.rotary import rotate_pairs
 
 CARD = {

@@ -48,14 +48,17 @@ class Verdicts:
 
 def bits_per_byte(log_probabilities: np.ndarray, text: str) -> float:
     """Return the mean surprise of a text: −Σ log₂ p over its tokens, divided by its UTF-8 bytes."""
-    size = len(text.encode("utf-8", "replace"))
+    size = _bytes(text)
     return -float(np.sum(log_probabilities, dtype=np.float64)) / math.log(2) / size if size else math.nan
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def judge(documents: Spool, score: Score, config: CleaningConfig) -> Verdicts:
     """Score every document and choose those to drop."""
-    long = lambda document: len(document.text.encode("utf-8", "replace")) >= config.min_bytes  # noqa: E731
-    numbered = ((n, d.text) for n, d in enumerate(documents) if long(d))
+    numbered = ((n, d.text) for n, d in enumerate(documents) if _bytes(d.text) >= config.min_bytes)
     bits = np.full(len(documents), np.nan)
     for batch in track(_batches(numbered), "judge", math.ceil(len(documents) / BATCH)):
         texts = [text for _, text in batch]

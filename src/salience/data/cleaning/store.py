@@ -37,7 +37,7 @@ class Spool:
         self._reader: BinaryIO = path.open("rb")
 
     def write(self, entry: Entry) -> None:
-        """Add a entry."""
+        """Add an entry."""
         self._places.append(self._size)
         self._size += self._writer.write(line_of(asdict(entry)))
 

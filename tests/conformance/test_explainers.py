@@ -8,9 +8,9 @@ import torch
 
 from salience.core import registry
 from salience.explain.attribution import Attribution
-from salience.explain.gradient_x_input import GradientXInput
-from salience.explain.integrated_gradients import CARD as COMPLETE_CARD
-from salience.explain.integrated_gradients import IntegratedGradients
+from salience.explain.methods.gradient_x_input import GradientXInput
+from salience.explain.methods.integrated_gradients import CARD as COMPLETE_CARD
+from salience.explain.methods.integrated_gradients import IntegratedGradients
 from salience.explain.target import resolve
 from salience.testing.explainers import CHECKS, check_explainer, checks_for
 

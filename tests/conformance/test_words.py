@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salience.explain.explanation import Explanation
-from salience.explain.grammar import clean, quote, rounded, write, written
+from salience.explain.phrasing import clean, quote, rounded, written
 from salience.explain.words import Sentence, Words, check, parse, verbalize
+from salience.explain.words.grammar import write
 from salience.testing.words import ODD_TEXTS, check_words, random_explanation
 
 CASES = [random_explanation(seed) for seed in range(300)]

@@ -8,10 +8,10 @@ import torch
 from scipy.integrate import quad
 
 from salience.core.errors import UnsupportedError
-from salience.explain.attention import Attention, token_weights
-from salience.explain.gradient_x_input import GradientXInput
-from salience.explain.integrated_gradients import IntegratedGradients
-from salience.explain.occlusion import Occlusion
+from salience.explain.methods.attention import Attention, token_weights
+from salience.explain.methods.gradient_x_input import GradientXInput
+from salience.explain.methods.integrated_gradients import IntegratedGradients
+from salience.explain.methods.occlusion import Occlusion
 from salience.explain.rows import COPIES, evaluate, records, row_bytes
 from salience.explain.state import frozen
 from salience.explain.target import resolve

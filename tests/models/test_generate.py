@@ -6,7 +6,7 @@ from torch import nn
 
 from salience.core.errors import ConfigError
 from salience.models.language_models.base import LanguageModel, LanguageModelConfig
-from salience.models.language_models.generate import Sampling, decode_seconds, generate, prefill, stream
+from salience.models.language_models.generate import Sampling, generate, prefill, stream
 from salience.models.language_models.transformer import Transformer
 from salience.models.language_models.transnormer import TransNormer
 
@@ -216,11 +216,6 @@ def test_no_gradients_are_kept_and_training_goes_on():
     logits, cache = prefill(model, [[1]])
     assert not logits.requires_grad
     assert not cache.states[0].S.requires_grad
-
-
-@pytest.mark.parametrize("entry", MODELS)
-def test_time_of_a_token_is_measured(entry):
-    assert 0 < decode_seconds(small(entry), 20, tokens=3) < 60
 
 
 @pytest.mark.parametrize(

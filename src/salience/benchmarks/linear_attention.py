@@ -316,19 +316,19 @@ def _decode_model(tokens: int, seed: int, device: str) -> Callable[[], None]:
     """Return a step that goes on by one token behind a prompt, with a small TransNormer."""
     import torch
 
+    from salience.models.language_models.generate import prefill
     from salience.models.language_models.transnormer import TransNormer
 
+    random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TransNormer.preset("tiny", vocab_size=256).to(device).eval()
-    ids = torch.randint(256, (1, tokens), generator=torch.Generator().manual_seed(seed)).to(device)
-    cache = model.new_cache(1)
-    with torch.no_grad():
-        for part in ids.split(4096, 1):
-            model(part, cache=cache)
+    ids = torch.randint(256, (1, tokens), generator=random)
+    _, cache = prefill(model, ids.tolist())
+    last = ids[:, -1:].to(device)
 
     def step() -> None:
-        model(ids[:, -1:], cache=cache)
+        model(last, cache=cache)
         _wait(device)
 
     return step

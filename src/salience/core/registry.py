@@ -29,6 +29,7 @@ KINDS = (
     "benchmark",
     "reproduction",
     "language_model",
+    "metric",
 )
 
 

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from salience.core.unit import Unit
-from salience.explain.grammar import with_sign
+from salience.explain.phrasing import with_sign
 
 SMALLEST_SHARE = 0.05  # of the largest value; below it a unit is not marked
 THUMBNAIL = 224  # longest side of a stored picture, in pixels

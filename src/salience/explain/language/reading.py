@@ -8,7 +8,7 @@ import numpy as np
 from salience.core.errors import ConfigError, nearest
 from salience.core.unit import Unit
 from salience.data.words import cut
-from salience.explain.grammar import clean
+from salience.explain.phrasing import clean
 
 CONTEXT = "context"  # the one column of a language model's table
 BREAK, SPACE = "⏎", "␣"  # what a person reads for a line break and for other white space

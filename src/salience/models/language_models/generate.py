@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -234,28 +232,6 @@ def prefill(
         real = None if mask is None else mask[:, part]
         features, _ = model.features(model.embed(ids[:, part]), attention_mask=real, cache=cache)
     return model.lm_head(features[:, -1]), cache
-
-
-@torch.no_grad()
-def decode_seconds(model: LanguageModel, position: int, *, tokens: int = 50, seed: int = 0) -> float:
-    """Return the median time of writing one token at a position, in seconds.
-
-    Args:
-        model: the language model.
-        position: tokens that are read before, random ones.
-        tokens: tokens that are timed, after three that are not.
-        seed: seed of the random tokens.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    prompt = torch.randint(model.vocab_size, (max(position, 1),), generator=generator).tolist()
-    logits, cache = prefill(model, [prompt])
-    times = []
-    for _ in range(tokens + 3):
-        start = time.perf_counter()
-        logits = model(logits.argmax(dim=-1, keepdim=True), cache=cache)[:, -1]
-        logits[0, 0].item()  # waits for the device
-        times.append(time.perf_counter() - start)
-    return median(times[3:])
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from typing import Any
 from salience.core.io import to_plain
 from salience.data.words import cut
 from salience.explain.explanation import NEXT_TOKEN, Explanation
-from salience.explain.grammar import Claim, clean, parse, probability, rounded, write
+from salience.explain.phrasing import clean, probability, rounded
+from salience.explain.words.grammar import Claim, parse, write
 
 __all__ = ["Claim", "Sentence", "Words", "check", "parse", "verbalize"]
 

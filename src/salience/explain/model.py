@@ -13,7 +13,9 @@ from salience.core.unit import Unit
 class BlackBox(Protocol):
     """Answer for rows of a table, and say which parts a row has.
 
-    A row is a dictionary of canonical values, as ``schema.parse`` returns them.
+    A row is a dictionary of canonical values, as ``schema.parse`` returns them. A model that knows a faster way than
+    changed raw rows may also have ``outputs_without(rows, removed)``, which returns for each row the outputs (set,
+    output) without each of its sets of units, a boolean array (set, unit); see :class:`salience.explain.perturb.Perturber`.
     """
 
     schema: Any

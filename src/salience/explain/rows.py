@@ -47,8 +47,7 @@ def evaluate(
             given. A language model has as many as its vocabulary, too many to hold for all rows together.
     """
     results: list[np.ndarray] = []
-    outputs_bytes = COPIES * 8 * len(model.schema.classes or [None])
-    for waiting in _calls(rows, memory_mb * 2**20, outputs_bytes):
+    for waiting in _calls(rows, memory_mb * 2**20, output_bytes(model)):
         outputs = np.asarray(model.outputs(to_frame(model, waiting)), dtype=np.float64)
         results.append(keep(outputs, sum(map(len, results))))
     return np.concatenate(results) if results else keep(np.zeros((0, 1)), 0)
@@ -67,6 +66,11 @@ def _calls(
         held += size
     if waiting:
         yield waiting
+
+
+def output_bytes(model: BlackBox) -> int:
+    """Return the memory of the outputs of one row while they are looked at."""
+    return COPIES * 8 * len(model.schema.classes or [None])
 
 
 def row_bytes(row: dict[str, Any]) -> int:

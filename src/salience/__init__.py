@@ -15,6 +15,7 @@ _PUBLIC = {
     "read": "salience.data.readers",
     "Schema": "salience.data.schema",
     "Explanation": "salience.explain.explanation",
+    "from_torch": "salience.explain.adapters",
     "Finding": "salience.core.finding",
     "Report": "salience.report.report",
     "SalienceError": "salience.core.errors",

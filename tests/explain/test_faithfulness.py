@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from salience.explain.engine import explain
-from salience.explain.faithfulness import FRACTIONS, aggregate, measure, target_spread
+from salience.explain.answers import target_spread
+from salience.explain.faithfulness import aggregate, measure
+from salience.explain.orders import FRACTIONS, order_of
 from salience.testing.toy import LinearToy, toy_frame
 
 torch.set_num_threads(1)
@@ -28,7 +30,7 @@ def by_hand(model, explanation, order):
 def test_numbers_equal_the_definition():
     model, frame = LinearToy("multiclass", "nonlinear"), toy_frame(4, 21, "multiclass")
     for explanation in explain(model, frame):
-        order = np.argsort(-np.array(explanation.values), kind="stable")
+        order = order_of(explanation, 0)
         taken, kept = by_hand(model, explanation, order)
         assert explanation.faithfulness.comprehensiveness == pytest.approx(taken)
         assert explanation.faithfulness.sufficiency == pytest.approx(kept)

@@ -4,9 +4,9 @@ from time import perf_counter
 
 import pandas as pd
 
-from salience.core.stats import generator
 from salience.explain.attribution import Attribution
 from salience.explain.model import BlackBox
+from salience.explain.removals import row_generator
 from salience.explain.rows import records
 from salience.explain.target import Target
 
@@ -22,6 +22,7 @@ CARD = {
     "exact_linear": False,
     "uses_target": False,
     "control": True,
+    "drawn": True,
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],
     "cost": "nothing",
@@ -30,7 +31,7 @@ CARD = {
 
 
 class RandomControl:
-    """Attribute at random: standard normal numbers that depend on the seed and the row alone."""
+    """Attribute at random: standard normal numbers that depend on the seed, the row's name and its units alone."""
 
     def attribute(
         self,
@@ -46,7 +47,6 @@ class RandomControl:
         for row in records(model, frame):
             begin = perf_counter()
             units = model.units(row)
-            name = "\x1f".join(unit.label for unit in units)
-            values = generator(seed, "random", name).standard_normal(len(units))
+            values = row_generator(seed, "random", units).standard_normal(len(units))
             result.append(Attribution(values, None, None, "none", None, 0, perf_counter() - begin))
         return result

@@ -21,7 +21,6 @@ from salience.explain.state import frozen
 from salience.models.slots import Tokens
 
 BATCH_TOKENS = 8192  # rows × longest length of one forward pass: beyond it a CPU gains nothing
-PROBE = 16  # tokens of the trial call
 ENCODER = "text"
 Forward = Callable[[nn.Module, Int[Tensor, "batch token"], Bool[Tensor, "batch token"]], Any]
 
@@ -35,6 +34,9 @@ class Reader(Protocol):
 
     def read(self, texts: tuple[str, ...]) -> Reading:
         """Return the tokens of the texts of a row, one text a column."""
+
+    def trial(self) -> Reading:
+        """Return tokens that the module can be tried with; two or more of them belong to units."""
 
 
 class TokenModel(Adapted, nn.Module):
@@ -105,14 +107,17 @@ class TokenModel(Adapted, nn.Module):
         with frozen(self):
             for pack in _packs([len(r.ids) for r in readings], [len(sets) for sets in removed]):
                 ids = [_without(readings[i], removed[i][a:b], self.reader.neutral_id) for i, a, b in pack]
-                found = self._logits(*self._padded(ids))
+                found = self._logits(*self.padded(ids))
                 for (i, a, b), part in zip(
                     pack, np.split(found, np.cumsum([len(x) for x in ids])[:-1]), strict=True
                 ):
                     result[i][a:b] = part
         return result
 
-    def _padded(self, parts: Sequence[Int[np.ndarray, "line token"]]) -> tuple[Tensor, Tensor]:
+    def padded(
+        self, parts: Sequence[Int[np.ndarray, "line token"]]
+    ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
+        """Return ids and mask of lines of tokens, padded on the right."""
         longest = max(1, max(part.shape[1] for part in parts))
         ids = np.full((sum(map(len, parts)), longest), self.reader.pad_id)
         mask, start = np.zeros(ids.shape, dtype=bool), 0
@@ -175,7 +180,7 @@ class WhiteTokenModel(TokenModel):
 
     def collate(self, examples: list[Reading]) -> dict[str, Tensor]:
         """Return tokens, mask and unit of each token, padded on the right."""
-        ids, mask = self._padded([example.ids[None] for example in examples])
+        ids, mask = self.padded([example.ids[None] for example in examples])
         unit = torch.full_like(ids, -1)
         for line, example in enumerate(examples):
             unit[line, : len(example.unit)] = torch.from_numpy(example.unit).to(unit)
@@ -230,42 +235,36 @@ def _embedded(embedding: nn.Module, values: Float[Tensor, "batch token dim"]) ->
         )
 
 
-def find_embedding(module: nn.Module, reader: Reader, forward: Forward, raw: Raw) -> nn.Module | None:
-    """Return the embedding that looks up the tokens; None if there is none, so that gradients have no start.
+def find_embedding(model: TokenModel) -> nn.Module | None:
+    """Return the one embedding that is called with the tokens themselves; None if there is none, or several.
 
-    The module is called once on tokens that stand for nothing, which also shows whether it can be called at all.
+    The module is called once with the reader's trial tokens, which also shows whether it can be called at all.
 
     Raises:
         ConfigError: the call fails, or its answer has the wrong shape (SAL-M003).
     """
-    tables = [m for m in module.modules() if isinstance(m, nn.Embedding)]
-    ids = _probe_ids(module, reader.pad_id)
+    ids, mask = model.padded([model.reader.trial().ids[None]])
     seen: list[nn.Module] = []
 
     def look(table: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and torch.equal(inputs[0], ids):
             seen.append(table)
 
+    tables = [m for m in model.module.modules() if isinstance(m, nn.Embedding)]
     handles = [table.register_forward_pre_hook(look) for table in tables]
     try:
-        _call(module, forward, raw, ids)
+        _try_out(model, ids, mask)
     finally:
         for handle in handles:
             handle.remove()
     return seen[0] if len(seen) == 1 else None
 
 
-def _probe_ids(module: nn.Module, pad_id: int) -> Int[Tensor, "1 token"]:
-    first, second = [i for i in range(3) if i != pad_id][:2]
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    return torch.where(torch.arange(PROBE, device=device) % 2 == 0, first, second).unsqueeze(0)
-
-
 @torch.no_grad()
-def _call(module: nn.Module, forward: Forward, raw: Raw, ids: Tensor) -> Tensor:
-    with frozen(module):
+def _try_out(model: TokenModel, ids: Tensor, mask: Tensor) -> Tensor:
+    with frozen(model):
         try:
-            answer = forward(module, ids, torch.ones_like(ids, dtype=torch.bool))
+            answer = model.call(model.module, ids, mask)
         except Exception as error:
             raise ConfigError(
                 "The module cannot be called with token ids",
@@ -273,17 +272,27 @@ def _call(module: nn.Module, forward: Forward, raw: Raw, ids: Tensor) -> Tensor:
                 "Say how it is called: forward=lambda module, ids, mask: module(…).",
                 code="SAL-M003",
             ) from error
-        return raw.logits(answer, len(ids))
+        return model.raw.logits(answer, len(ids))
 
 
-def probe(model: WhiteTokenModel) -> bool:
-    """Tell whether the module reads words only through its embedding: the same vectors give the same outputs."""
-    ids = _probe_ids(model.module, model.reader.pad_id)
-    batch = {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool), "unit": torch.zeros_like(ids)}
-    direct = _call(model.module, model.call, model.raw, ids)
-    with frozen(model), torch.no_grad():
+def with_gradients(model: TokenModel, white_box: type[WhiteTokenModel] = WhiteTokenModel) -> TokenModel:
+    """Return the model as a white box if its module reads words through one embedding alone, else as it is.
+
+    It is tried whether the same vectors give the same outputs.
+
+    Args:
+        model: a black box.
+        white_box: class of the white box.
+    """
+    embedding = find_embedding(model)
+    if embedding is None:
+        return model
+    white = white_box(embedding, model.module, model.reader, model.call, model.raw, model.schema)
+    batch = white.collate([model.reader.trial()])
+    direct = _try_out(model, batch["ids"], batch["mask"])
+    with frozen(white), torch.no_grad():
         try:
-            through = model.forward_tokens(model.embed(batch))
+            through = white.forward_tokens(white.embed(batch))
         except UnsupportedError:
-            return False
-    return bool(torch.allclose(direct, through, rtol=1e-3, atol=1e-4))
+            return model
+    return white if torch.allclose(direct, through, rtol=1e-3, atol=1e-4) else model

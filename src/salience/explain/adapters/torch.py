@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from salience.data.schema import Column
 from salience.explain.adapters.base import Adapted, schema_of
+from salience.explain.adapters.continuous import ContinuousModel, FeatureInput, ImageInput
 from salience.explain.adapters.raw import Raw
 from salience.explain.adapters.reading import Reading, cutter, join
-from salience.explain.adapters.tokens import TokenModel, WhiteTokenModel, find_embedding, probe
+from salience.explain.adapters.tokens import TokenModel, with_gradients
 
 
 class TokenInput:
@@ -43,21 +45,21 @@ class TokenInput:
         """Return the tokens of a text."""
         return join(self.columns[0], texts[0], self._cut(texts[0])[: self._max])
 
+    def trial(self) -> Reading:
+        """Return two tokens that are not padding, in turn."""
+        first, second = [i for i in range(3) if i != self.pad_id][:2]
+        return Reading(np.array([first, second] * 8), np.arange(16), ())
+
     def model(self, module: nn.Module, forward: Any, raw: Raw, target: str | None) -> Adapted:
         """Return the module as a model: a white box where one embedding looks up all tokens."""
         schema = schema_of([Column(self.columns[0], "text", "input", baseline="")], target, raw.classes)
         call = forward or (lambda module, ids, mask: module(ids))
-        embedding = find_embedding(module, self, call, raw)
-        if embedding is not None:
-            white = WhiteTokenModel(embedding, module, self, call, raw, schema)
-            if probe(white):
-                return white
-        return TokenModel(module, self, call, raw, schema)
+        return with_gradients(TokenModel(module, self, call, raw, schema))
 
 
 def from_torch(
     module: nn.Module,
-    reads: TokenInput,
+    reads: TokenInput | FeatureInput | ImageInput,
     *,
     classes: Sequence[str] | None = None,
     target: str | None = None,
@@ -68,7 +70,7 @@ def from_torch(
 
     Args:
         module: the module; it is called in evaluation mode and left as it was.
-        reads: what it reads: :class:`TokenInput`.
+        reads: what it reads: :class:`TokenInput`, :class:`FeatureInput` or :class:`ImageInput`.
         classes: names of the classes, in the order of the outputs; None for a module that predicts a number. A
             module with one output for two classes gives that of the second.
         target: name of what is predicted, for people.
@@ -83,4 +85,8 @@ def from_torch(
         ConfigError: the module cannot be called, or answers in another shape (SAL-M003).
     """
     names = None if classes is None else [str(name) for name in classes]
-    return reads.model(module, forward, Raw(names, answers, type(module).__name__), target)
+    raw = Raw(names, answers, type(module).__name__)
+    if isinstance(reads, TokenInput):
+        return reads.model(module, forward, raw, target)
+    schema = schema_of(reads.columns, target, names)
+    return ContinuousModel(module, reads, forward or (lambda module, x: module(x)), raw, schema)

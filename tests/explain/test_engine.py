@@ -86,11 +86,11 @@ class OnlyCalled:
         self.units, self.remove = toy.units, toy.remove
 
 
-def test_a_black_box_is_explained_by_occlusion_alone():
+def test_a_black_box_is_explained_by_removals_alone():
     frame = toy_frame(2, 58)
-    found = explain(OnlyCalled(), frame, method="occlusion")
+    found = explain(OnlyCalled(), frame, method="leave_one_out")
     assert found == [replace(a, seconds=b.seconds, faithfulness=b.faithfulness) for a, b in zip(
-        explain(LinearToy(), frame, method="occlusion"), found, strict=True)]  # fmt: skip
+        explain(LinearToy(), frame, method="leave_one_out"), found, strict=True)]  # fmt: skip
     for method in ("integrated_gradients", "gradient_x_input", "attention"):
         with pytest.raises(UnsupportedError, match="needs a model that shows its embedded input"):
             explain(OnlyCalled(), frame, method=method)

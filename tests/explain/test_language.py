@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 TOKENIZER = toy_tokenizer()
 CARDS = {card.key: card for card in registry.cards("explainer")}
 CASES = [(key, name) for key, card in CARDS.items() for name in checks_for(card.fields)]
-KNOWING = [key for key, card in CARDS.items() if card.fields["uses_target"]]
+KNOWING = [key for key, card in CARDS.items() if card.fields["exact_linear"]]
 CONTEXTS = ["she , the crown of the sceptre not", "throne the crown", "the barks of throne , not the crown"]
 
 
@@ -76,7 +76,7 @@ def test_of_a_bigram_model_only_the_last_word_matters(method):
         ]
 
 
-@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+@pytest.mark.parametrize("method", ["integrated_gradients", "leave_one_out"])
 def test_of_a_copy_model_the_word_and_its_earlier_pair_matter(method):
     context = "the crown barks , throne not crown"  # "barks" came after "crown" before
     found = explain_language(
@@ -183,7 +183,7 @@ def test_integrated_gradients_add_up_on_real_models(key, question):
 
 
 @pytest.mark.parametrize("key", ["transnormer", "transformer"])
-@pytest.mark.parametrize("method", ["integrated_gradients", "gradient_x_input", "occlusion", "attention"])
+@pytest.mark.parametrize("method", ["integrated_gradients", "gradient_x_input", "leave_one_out", "attention"])
 @pytest.mark.parametrize("question", [{}, {"continuation": " so", "contrast": " no"}])
 def test_contexts_of_different_length_change_nothing(key, method, question):
     model, tokenizer = real(key), ByteTokenizer()
@@ -197,7 +197,7 @@ def test_contexts_of_different_length_change_nothing(key, method, question):
 @pytest.mark.parametrize("question", [{}, {"continuation": " king"}])
 def test_the_truth_is_supported_and_random_numbers_are_not(question):
     texts = toy_contexts(12, 3)[CONTEXT].tolist()
-    found = explain_language(toy(), TOKENIZER, texts, method="occlusion", **question)
+    found = explain_language(toy(), TOKENIZER, texts, method="leave_one_out", **question)
     control = explain_language(toy(), TOKENIZER, texts, method="random", **question)
     ours, theirs = (np.mean([e.faithfulness.difference for e in part]) for part in (found, control))
     assert ours > theirs + 0.02
@@ -220,7 +220,7 @@ def test_logits_are_made_at_the_last_position_only():
 
 def test_a_small_memory_budget_changes_calls_not_numbers():
     large, small = (
-        explain_language(toy("nonlinear"), TOKENIZER, CONTEXTS, memory_mb=m, method="occlusion")
+        explain_language(toy("nonlinear"), TOKENIZER, CONTEXTS, memory_mb=m, method="leave_one_out")
         for m in (256, 0.05)
     )
     for a, b in zip(large, small, strict=True):
@@ -250,7 +250,7 @@ def test_a_long_continuation_counts_for_memory():
 
 
 def test_the_common_interface_knows_the_predicted_token():
-    found = explain(LanguageView(toy(), TOKENIZER), frame(CONTEXTS[1:2]), method="occlusion")[0]
+    found = explain(LanguageView(toy(), TOKENIZER), frame(CONTEXTS[1:2]), method="leave_one_out")[0]
     assert (found.target, found.prediction, found.target_column) == ("king", "king", "next token")
 
 

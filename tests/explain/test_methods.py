@@ -11,7 +11,7 @@ from salience.core.errors import UnsupportedError
 from salience.explain.methods.attention import Attention, token_weights
 from salience.explain.methods.gradient_x_input import GradientXInput
 from salience.explain.methods.integrated_gradients import IntegratedGradients
-from salience.explain.methods.occlusion import Occlusion
+from salience.explain.methods.leave_one_out import LeaveOneOut
 from salience.explain.rows import COPIES, evaluate, records, row_bytes
 from salience.explain.state import frozen
 from salience.explain.target import resolve
@@ -90,7 +90,7 @@ def test_refinement_stops_at_the_limit():
     assert abs(found[0].completeness_gap) > 0.1
 
 
-@pytest.mark.parametrize("explainer", [IntegratedGradients(), GradientXInput(), Occlusion(), Attention()])
+@pytest.mark.parametrize("explainer", [IntegratedGradients(), GradientXInput(), LeaveOneOut(), Attention()])
 def test_a_small_memory_budget_changes_calls_not_numbers(explainer):
     model, frame = LinearToy("binary", "nonlinear"), toy_frame(6, 13)
     large = explain(explainer, model, frame, memory_mb=256)
@@ -104,16 +104,16 @@ def test_a_small_memory_budget_changes_calls_not_numbers(explainer):
 def test_packing_uses_few_calls():
     model, frame = LinearToy(), toy_frame(6, 14)
     targets = resolve(model.schema, "predicted", model.outputs(frame))
-    for explainer, calls in ((Occlusion(), 1), (IntegratedGradients(), 3), (GradientXInput(), 3)):
+    for explainer, calls in ((LeaveOneOut(), 1), (IntegratedGradients(), 3), (GradientXInput(), 3)):
         model.calls = 0
         explainer.attribute(model, frame, targets, memory_mb=64)
         assert model.calls == calls
 
 
-def test_occlusion_is_the_drop():
+def test_leave_one_out_is_the_drop():
     model, frame = LinearToy("binary", "nonlinear"), toy_frame(1, 15)
     row = records(model, frame)[0]
-    found = explain(Occlusion(), model, frame, "yes")[0]
+    found = explain(LeaveOneOut(), model, frame, "yes")[0]
     log_odds = [
         float(np.diff(model._output(model.remove(row, gone)))[0]) for gone in ((), model.units(row)[:1])
     ]

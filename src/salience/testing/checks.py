@@ -75,7 +75,7 @@ def toy_context(task: str, *, rows: int = ROWS, seed: int = 0) -> AuditContext:
     model = LinearToy(task)
     frames = {split: toy_frame(rows, seed + i, task) for i, split in enumerate(("train", "test"))}
     some = model.schema.parse(frames["test"].head(8), target=False)
-    explanations = explain(model, some, method="occlusion") if rows >= 8 else []
+    explanations = explain(model, some, method="leave_one_out") if rows >= 8 else []
     return AuditContext(
         model, model.schema, frames, explanations=tuple(explanations), cost={"train_seconds": 1.5}, quick=True
     )

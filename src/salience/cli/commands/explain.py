@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "salience explain runs/clothing-reviews new.csv --row 1 --row 7",
-    "salience explain runs/clothing-reviews new.csv --method occlusion --out explanations.jsonl",
+    "salience explain runs/clothing-reviews new.csv --method leave_one_out --out explanations.jsonl",
 )
 DEFAULT_ROWS = 3
 

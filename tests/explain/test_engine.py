@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import torch
 from salience.core.errors import ConfigError, UnsupportedError
 from salience.core.progress import listening
 from salience.core.unit import Unit
+from salience.explain.attribution import Attribution
 from salience.explain.engine import GROUP, explain
 from salience.explain.explanation import Explanation
 from salience.explain.importance import column_shares, importance
+from salience.explain.methods.leave_one_out import LeaveOneOut
 from salience.explain.model import BlackBox, WhiteBox
+from salience.explain.rows import records
 from salience.explain.words import check
 from salience.testing.toy import LinearToy, toy_frame
 
@@ -165,3 +169,70 @@ def test_importance_of_two_classes_is_told_from_one_side():
     assert result["toward"] == "yes"
     assert result["words"] == [{"word": "good", "column": "text", "mean": 1.5, "count": 2}]
     assert importance(both, min_count=1)["toward"] is None
+
+
+# -- methods by name, with options, and of one's own ---------------------------------------------------
+
+
+class Mine:
+    """An explainer from elsewhere."""
+
+    card: ClassVar = {"key": "mine", "needs": "black_box", "signed": False}
+
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        return [
+            Attribution(np.ones(len(model.units(row))), None, None, "none", None, 1, 1.0)
+            for row in records(model, frame)
+        ]
+
+
+class Doubled(LeaveOneOut):
+    """A method of ours, changed; the card of its base is its own."""
+
+
+class Bare:
+    attribute = Mine.attribute
+
+
+def test_an_object_is_an_explainer():
+    found = explain(LinearToy(), toy_frame(2, 60), method=Mine())
+    assert {e.method for e in found} == {"mine"}
+    assert not found[0].signed
+    assert explain(LinearToy(), toy_frame(1, 60), method=Doubled(8))[0].method == "leave_one_out"
+
+
+def test_options_reach_the_method():
+    model, frame = LinearToy("binary", "nonlinear"), toy_frame(1, 61)
+    few, many = (
+        explain(model, frame, method="lime", options={"samples": n}, faithfulness=False)[0] for n in (20, 90)
+    )
+    assert few.forwards < many.forwards
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("lime", {"sample": 3}, "has no option 'sample'. Did you mean 'samples'"),
+        ("lime", {"samples": 1}, "samples is out of its range"),
+        ("random", {"samples": 1}, "has no option 'samples'. It has no options"),
+        ("occlusion", {"stride": 4}, "Use a number from 1 to 2"),
+        (Bare(), {}, "Bare has no card"),
+        (Mine, {}, "no explainer"),
+        (3, {}, "no explainer"),
+        (Mine(), {"samples": 2}, "Give them to the object"),
+        ("oracle", {}, "does not know what matters"),
+        ("oracle", {"region": lambda row, units: [True]}, "one thing a unit"),
+    ],
+)
+def test_wrong_methods_and_options_teach(method, options, message):
+    with pytest.raises(ConfigError, match=message):
+        explain(LinearToy(), toy_frame(1, 62), method=method, options=options)
+
+
+def test_the_oracle_gives_the_region():
+    found = explain(
+        LinearToy(), toy_frame(2, 63), method="oracle", faithfulness=False,
+        options={"region": lambda row, units: [u.column == "age" for u in units]},
+    )  # fmt: skip
+    for e in found:
+        assert [bool(v) for v in e.values] == [u.column == "age" for u in e.units]

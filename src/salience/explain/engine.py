@@ -1,6 +1,7 @@
 """Explain rows: run a method, dress its numbers as explanations, and measure whether they are true."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from salience.core import registry
-from salience.core.errors import UnsupportedError
+from salience.core.errors import ConfigError, UnsupportedError
 from salience.core.progress import Stage
 from salience.explain.attribution import Attribution
 from salience.explain.explanation import Explanation, kinds_of
 from salience.explain.faithfulness import measure
 from salience.explain.model import BlackBox, WhiteBox
+from salience.explain.options import build
 from salience.explain.rows import records
 from salience.explain.target import Spec, Target, resolve
 
@@ -24,7 +26,8 @@ def explain(
     model: BlackBox,
     frame: pd.DataFrame,
     *,
-    method: str = "integrated_gradients",
+    method: Any = "integrated_gradients",
+    options: Mapping[str, Any] | None = None,
     target: Spec = "predicted",
     seed: int = 0,
     memory_mb: int | float = 256,
@@ -35,7 +38,9 @@ def explain(
     Args:
         model: a model of :mod:`salience.explain.model`.
         frame: canonical rows, as ``model.schema.parse`` returns them.
-        method: key of an explainer; ``salience list explainers`` shows them.
+        method: key of an explainer, as ``salience list explainers`` shows them, or an explainer of your own: an
+            object with ``attribute``, and with a dictionary ``card`` or a ``CARD`` in its module.
+        options: options of a method that is named by its key; its card shows the defaults.
         target: ``"predicted"``, a class, or a pair of classes; see :func:`salience.explain.target.resolve`.
         seed: seed of the method and of the random control.
         memory_mb: memory for one pass of the model, in MiB.
@@ -45,17 +50,16 @@ def explain(
         One explanation a row, in the order of the frame.
 
     Raises:
-        ConfigError: unknown method or class; the nearest name is suggested.
+        ConfigError: unknown method, option or class; the nearest name is suggested.
         UnsupportedError: the method is not defined for this model.
     """
-    card = registry.card("explainer", method)
+    explainer, card = _explainer(method, options or {})
     if card.get("needs") == "white_box" and not isinstance(model, WhiteBox):
         raise UnsupportedError(
-            f"The method {method!r} needs a model that shows its embedded input",
+            f"The method {card.key!r} needs a model that shows its embedded input",
             f"{type(model).__name__} can only be called.",
-            "Use method='occlusion'.",
+            "Use method='leave_one_out'.",
         )
-    explainer = registry.load("explainer", method)()
     result: dict[int, Explanation] = {}
     order = np.argsort([len(model.units(row)) for row in records(model, frame)], kind="stable")
     with Stage("explain", len(frame)) as stage:
@@ -69,8 +73,40 @@ def explain(
             done = _measured(model, dressed, seed, memory_mb) if faithfulness else dressed
             result |= dict(zip(positions.tolist(), done, strict=True))
             for _ in done:
-                stage.step(method)
+                stage.step(card.key)
     return [result[position] for position in range(len(frame))]
+
+
+def _explainer(method: Any, options: Mapping[str, Any]) -> tuple[Any, registry.Card]:
+    """Return the explainer that was asked for, and its card."""
+    if isinstance(method, str):
+        card = registry.card("explainer", method)
+        return build(registry.load("explainer", method), options, method), card
+    if isinstance(method, type) or not callable(getattr(method, "attribute", None)):
+        raise ConfigError(
+            "The method is no explainer", repr(method), "Give a key, or an object with a method `attribute`."
+        )
+    if options:
+        raise ConfigError(
+            "Options belong to a method that is named by its key",
+            f"{', '.join(options)} for {type(method).__name__}.",
+            "Give them to the object when it is made.",
+        )
+    return method, _card(method)
+
+
+def _card(method: Any) -> registry.Card:
+    """Return the card of an object: its own, or that of the module of its class or of a class above."""
+    modules = [sys.modules[cls.__module__] for cls in type(method).__mro__ if cls.__module__ in sys.modules]
+    found = [getattr(method, "card", None), *(getattr(module, "CARD", None) for module in modules)]
+    for fields in found:
+        if isinstance(fields, dict) and fields.get("key"):
+            return registry.Card(type(method).__module__, fields)
+    raise ConfigError(
+        f"The explainer {type(method).__name__} has no card",
+        "Neither an attribute `card` nor a CARD in its module.",
+        "Give it one: card = {'key': 'mine', 'needs': 'black_box'}.",
+    )
 
 
 def _measured(

@@ -147,6 +147,8 @@ def from_callable(
     Raises:
         ConfigError: the answers have another shape, hold NaN, or are no probabilities (SAL-M003); unknown columns.
     """
+    if not isinstance(frame, pd.DataFrame):
+        kinds = {TEXT: "text"} | dict(kinds or {})
     rows = input_rows(as_frame(frame, [TEXT]), target)
     names = None if classes is None else [str(name) for name in classes]
     return CallableModel(checked(predict, names, "The function"), rows, target, names, kinds)

@@ -138,7 +138,7 @@ class ContinuousModel(Adapted, nn.Module):
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         like = next((p for p in self.module.parameters() if p.is_floating_point()), torch.zeros(()))
-        return torch.from_numpy(np.asarray(values)).to(like)
+        return torch.tensor(values).to(like)
 
     # -- white box -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from salience.core.errors import ConfigError, UnsupportedError
@@ -110,18 +111,33 @@ class _Reader:
     def read(self, texts: tuple[str, ...]) -> Reading:
         """Return the tokens of a text or a pair, with the special tokens."""
         found = self.tokenizer(
-            *texts, truncation=True, max_length=self.max_length, return_offsets_mapping=True
+            *([text] for text in texts),
+            truncation=True,
+            max_length=self.max_length,
+            return_offsets_mapping=True,
         )
-        ids = np.array(found["input_ids"], dtype=np.int64)
+        ids = np.array(found["input_ids"][0], dtype=np.int64)
         part = np.array([-1 if i is None else i for i in found.sequence_ids(0)], dtype=int)
-        spans = np.array(found["offset_mapping"], dtype=int).reshape(-1, 2)
+        spans = np.array(found["offset_mapping"][0], dtype=int).reshape(-1, 2)
         unit, units = -2 - ids, []
         for i, (column, text) in enumerate(zip(self.columns, texts, strict=True)):
             mine = part == i
             local, words = words_of(column, text, spans[mine])
             unit[mine] = np.where(np.array(local) >= 0, np.array(local) + len(units), unit[mine])
             units += words
+        self._check_types(ids, found)
         return Reading(ids, unit, tuple(units))
+
+    def _check_types(self, ids: np.ndarray, found: Any) -> None:
+        if not self.types:
+            return
+        line = torch.from_numpy(ids)[None]
+        if self._types(line, torch.ones_like(line))[0].tolist() != found["token_type_ids"][0]:
+            raise UnsupportedError(
+                "The tokenizer numbers the texts of a pair in its own way",
+                f"token_type_ids {found['token_type_ids'][0][:12]} for the ids {ids[:12].tolist()}.",
+                "Take separators out of the texts, or use from_torch with a forward of your own.",
+            )
 
     def call(self, model: nn.Module, ids: Tensor, mask: Tensor, **options: Any) -> Any:
         """Call the model on tokens."""

@@ -42,6 +42,8 @@ def from_sklearn(
     _check_fitted(estimator)
     classes = _sklearn_classes(estimator)
     rows, call = _as_fitted(estimator, frame, target)
+    if len(rows.columns) == 1 and rows.dtypes.iloc[0] == object:
+        kinds = dict.fromkeys(rows.columns, "text") | dict(kinds or {})
     answer = checked(_predict(estimator, call, classes), classes, type(estimator).__name__)
     return CallableModel(answer, rows, target, classes, kinds)
 

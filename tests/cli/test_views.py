@@ -92,7 +92,7 @@ def test_units_are_marked_where_they_stand():
         for span in review.spans
         if "bold" in str(span.style)
     ]
-    assert marked == [("soft", "bold reverse green"), ("thin", "bold reverse red")]
+    assert marked == [("soft", "reverse bold blue"), ("thin", "reverse bold underline dark_orange")]
     assert review.plain == "review: The soft but thin [one]"
     assert "age = 34" in age.plain
     assert not [span for span in age.spans if "bold" in str(span.style)]

@@ -138,7 +138,7 @@ def findings_table(findings: Sequence[Any]) -> Group:
 
 
 def highlighted(explanation: Any, *, strength: float = 0.15) -> list[Text]:
-    """Return the inputs of an explanation with supporting units in green and opposing ones in red.
+    """Return the inputs of an explanation, supporting units in blue, opposing ones in orange and underlined.
 
     A unit is marked if its value is at least ``strength`` of the largest one.
     """
@@ -173,15 +173,17 @@ def _highlighted_column(column: str, value: Any, shares: dict[Any, float], stren
 def _style(share: float, strength: float) -> str:
     if not abs(share) >= strength:  # also NaN
         return ""
-    colour = "green" if share > 0 else "red"
-    return f"bold reverse {colour}" if abs(share) >= 0.5 else f"bold {colour}"
+    style = "bold blue" if share > 0 else "bold underline dark_orange"
+    return f"reverse {style}" if abs(share) >= 0.5 else style
 
 
 def explanation_view(explanation: Any) -> list[Any]:
     """Return one explanation: the row with marked units, then the sentences that say the same in words."""
     sentences = [Text(f"  {printable(sentence.text)}") for sentence in explanation.words().sentences]
     legend = (
-        "green speaks for the answer, red against it" if explanation.signed else "green: the model looks here"
+        "blue speaks for the answer, orange and underlined against it"
+        if explanation.signed
+        else "blue: the model looks here"
     )
     return [
         *(Text("  ").append(line) for line in highlighted(explanation)),

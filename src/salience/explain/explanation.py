@@ -188,7 +188,7 @@ class Explanation:
         return cls(**values)
 
     def save(self, path: str | Path) -> Path:
-        """Write to ``.json`` or ``.html``, by the name's ending.
+        """Write to ``.json``, ``.html`` or ``.png``, by the name's ending.
 
         Raises:
             ConfigError: another ending.
@@ -200,7 +200,13 @@ class Explanation:
             title = escape(f"{self.method}: {self.target}")
             head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             return io.atomic_write_text(path, f"{head}<body>{self.to_html()}</body></html>\n")
-        raise ConfigError("An explanation cannot be saved like this", str(path), "End in .json or .html.")
+        if ending == ".png":
+            from salience.explain.picture import draw
+
+            return io.atomic_write_bytes(path, draw(self))
+        raise ConfigError(
+            "An explanation cannot be saved like this", str(path), "End in .json, .html or .png."
+        )
 
     # -- pictures ------------------------------------------------------------------------------------
 
@@ -217,7 +223,7 @@ class Explanation:
         parts += [self._column_html(name) for name, kind in self.kinds.items() if kind in ("text", "image")]
         scale = markup.scale_of(self.values)
         parts.append(markup.cells_html(*self._of(lambda u: u.kind in ("number", "category")), scale))
-        parts += [markup.legend_html(*self._legend()), f'<p class="sal-note">{escape(self._footer())}</p>']
+        parts += [markup.legend_html(*self.legend()), f'<p class="sal-note">{escape(self.footer())}</p>']
         return f'<section class="sal" aria-label="Explanation">{"".join(parts)}</section>'
 
     def _repr_html_(self) -> str:
@@ -227,14 +233,19 @@ class Explanation:
         pairs = [pair for pair in zip(self.units, self.values, strict=True) if wanted(pair[0])]
         return [unit for unit, _ in pairs], [value for _, value in pairs]
 
+    def units_of(self, column: str) -> tuple[list[Unit], list[float]]:
+        """Return the units of one column and their values."""
+        return self._of(lambda unit: unit.column == column)
+
     def _column_html(self, name: str) -> str:
-        units, values = self._of(lambda unit: unit.column == name)
+        units, values = self.units_of(name)
         scale, label = markup.scale_of(self.values), f'<span class="sal-name">{escape(name)}</span>'
         if self.kinds[name] == "text":
             return f"<p>{label}{markup.text_html(self.inputs[name], units, values, scale)}</p>"
         return f"<div>{label}{markup.image_html(self.inputs[name], units, values, scale, name)}</div>"
 
-    def _legend(self) -> tuple[str, str]:
+    def legend(self) -> tuple[str, str]:
+        """Return what a positive and a negative value mean; the second is empty where there is none."""
         if not self.signed:
             return "the model looks here", ""
         if self.quantity == "value":
@@ -245,7 +256,8 @@ class Explanation:
             return f"{self.target} adds it", f"{self.target} takes it away"
         return f"speaks for {self.target}", f"speaks against {self.target}"
 
-    def _footer(self) -> str:
+    def footer(self) -> str:
+        """Return method, quantity, neutral input and cost in one line."""
         parts = [f"Method {self.method}", f"explains the {self.quantity} of {self.target}"]
         if self.output is not None:
             parts.append(f"{self.output:.4g} at the row")
@@ -264,7 +276,7 @@ class Explanation:
             bar = ("█" if value > 0 else "░") * max(1, round(BAR * abs(value) / (scale or 1.0)))
             where = f" ({unit.column})" if names and unit.kind == "text" else ""
             lines.append(f"{markup.signed(value):>8}  {bar:<{BAR}}  {_terminal(unit.label + where)}")
-        return "\n".join([*lines, "", _terminal(self._footer())])
+        return "\n".join([*lines, "", _terminal(self.footer())])
 
 
 def _terminal(text: str) -> str:

@@ -173,5 +173,5 @@ def test_save(tmp_path, explanation):
     assert Explanation.from_json(saved).values == explanation.values
     page = explanation.save(tmp_path / "one.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
-    with pytest.raises(ConfigError, match=r"End in \.json or \.html"):
+    with pytest.raises(ConfigError, match=r"End in \.json, \.html or \.png"):
         explanation.save(tmp_path / "one.txt")

@@ -73,7 +73,8 @@ def test_values_that_are_no_numbers_and_missing_pictures_are_drawn(explanation):
 
 def test_it_is_saved_by_the_ending_of_the_name(explanation, tmp_path):
     path = explanation.save(tmp_path / "one.png")
-    assert Image.open(path).format == "PNG"
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
     with pytest.raises(ConfigError, match=r"\.png"):
         explanation.save(tmp_path / "one.gif")
 

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from salience.explain.answers import answers
 from salience.explain.explanation import Explanation
@@ -130,3 +130,26 @@ def one_of(name: str, value: Any, allowed: Mapping[str, Any] | Sequence[str]) ->
 
     if value not in allowed:
         raise ConfigError(f"Unknown {name} {value!r}", "", nearest(str(value), list(allowed)))
+
+
+def area_under(answers: Float[np.ndarray, " set"], share: Float[np.ndarray, " set"]) -> float:
+    """Return the area under answers over growing shares in [0, 1], by the trapezoid rule."""
+    return float(((answers[1:] + answers[:-1]) / 2 * np.diff(share)).sum())
+
+
+def random_sets(
+    units: int, sizes: Int[np.ndarray, " set"], rng: np.random.Generator
+) -> Bool[np.ndarray, "set unit"]:
+    """Return one random set of each size; all sets of that size are as likely."""
+    rank = rng.random((len(sizes), units)).argsort(axis=1).argsort(axis=1)
+    return rank < np.asarray(sizes).reshape(-1, 1)
+
+
+def spearman(a: Float[np.ndarray, " unit"], b: Float[np.ndarray, " unit"]) -> float:
+    """Return Spearman's correlation over the units that have a value in both; NaN where ranks are all alike."""
+    from scipy.stats import rankdata
+
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 2:
+        return float("nan")
+    return correlation(rankdata(a[known]), rankdata(b[known]))

@@ -1,6 +1,7 @@
 """The verbs: ``fit · predict · evaluate · explain · audit · save/load``. The one file that users must know."""
 
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from salience.data.schema import Schema, infer
 from salience.explain import engine as explain_engine
 from salience.explain.explanation import Explanation
 from salience.explain.importance import importance
-from salience.models.table_model import TableModel
+from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
 from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
 from salience.training.loop import History, Trainer
@@ -36,6 +37,8 @@ from salience.training.loop import History, Trainer
 KIND = "model"
 MODEL_FILES = ("model/model.safetensors", "model/state.json", "config.yaml", "schema.json")
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn")
+STAGES = "stages"  # folder of what is trained before the model itself
+SCORE = "penalised_score"
 
 
 class Predictor:
@@ -141,30 +144,55 @@ class Predictor:
             torch.set_num_threads(config.threads)
         self.schema = schema.fitted(train)
         rows, held = self.schema.parse(train), self.schema.parse(validation)
-        target, held_target = self.schema.encode_target(rows), self.schema.encode_target(held)
+        limit = config.time_limit * 60 if config.time_limit else None
+        self.model, self.history = self._train(
+            self.schema, config.model, rows, held, Path(folder) if folder else None, limit
+        )
+        self.train_rows = train
+        self._calibrate(held, self.schema.encode_target(held))
+        return self
+
+    def _train(
+        self,
+        schema: Schema,
+        parts: ModelConfig,
+        rows: pd.DataFrame,
+        held: pd.DataFrame,
+        folder: Path | None,
+        limit: float | None,
+    ) -> tuple[TableModel, History]:
+        """Train one model; what its encoders need trained first is trained the same way, within half of the time."""
+        config, started = self.config, time.perf_counter()
+        target, held_target = schema.encode_target(rows), schema.encode_target(held)
         torch.manual_seed(config.seed)
-        model = TableModel(self.schema, config.model)
+        model = TableModel(schema, parts)
         model.fit_parts(rows, target, torch.Generator().manual_seed(config.seed))
-        score = metrics.MAIN[self.schema.task]
+
+        def train_first(name: str, columns: list[str], part: Part) -> TableModel:
+            seen = tuple(c for c in schema.columns if c.role == "target" or c.name in columns)
+            place, share = folder / STAGES / name if folder else None, limit / 2 if limit else None
+            return self._train(
+                replace(schema, columns=seen), replace(parts, text=part), rows, held, place, share
+            )[0]
+
+        model.pretrain(train_first)
+        score = metrics.MAIN[schema.task]
+        better = metrics.HIGHER_IS_BETTER[score]
 
         def evaluate(current: Any) -> dict[str, float]:
             predicted = self._finish(current.outputs(held))
-            return _without_nan(metrics.scores(self.schema.task, held_target, predicted))
+            found = _without_nan(metrics.scores(schema.task, held_target, predicted))
+            return _with_diagnostics(found, current.diagnostics(held), score, better)
 
-        limit = config.time_limit * 60 if config.time_limit else None
         trainer = Trainer(
             model,
-            training_for(config, {c.kind for c in self.schema.inputs}, len(rows)),
+            training_for(config, {c.kind for c in schema.inputs}, len(rows)),
             seed=config.seed,
             folder=folder,
-            time_limit=limit,
+            time_limit=None if limit is None else limit - (time.perf_counter() - started),
         )
-        self.history = trainer.fit(
-            model.prepare(rows), target, evaluate, score, metrics.HIGHER_IS_BETTER[score]
-        )
-        self.model, self.train_rows = model, train
-        self._calibrate(held, held_target)
-        return self
+        decides = SCORE if model.selects else score
+        return model, trainer.fit(model.prepare(rows), target, evaluate, decides, better)
 
     def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
         if self.schema.task == "classification":
@@ -413,6 +441,17 @@ def versions() -> dict[str, str]:
 
     found = {name: version(name) for name in PACKAGES}
     return {"salience": salience.__version__, "python": platform.python_version(), **found}
+
+
+def _with_diagnostics(
+    scores: dict[str, float], found: dict[str, float], main: str, higher: bool
+) -> dict[str, float]:
+    """Add what encoders ask to be watched, and the main score made worse by the share that their penalties say."""
+    if not found:
+        return scores
+    penalty = sum(value for name, value in found.items() if name.endswith("/penalty"))
+    worse = abs(scores[main]) * penalty
+    return scores | found | {SCORE: scores[main] - worse if higher else scores[main] + worse}
 
 
 def _without_nan(scores: dict[str, float]) -> dict[str, float]:

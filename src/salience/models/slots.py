@@ -1,6 +1,7 @@
 """The slots of a table model: encoder, fusion, head, and the tokens that pass between them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from salience.core.unit import Unit
 
+TrainFirst = Callable[[str, dict[str, Any]], nn.Module]
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -20,15 +23,22 @@ class Tokens:
         values: one vector a token.
         mask: True where a token is real, False at padding.
         unit: index of the token's unit among the encoder's units of that row; −1 for none.
+        kept: how much of each token a model that selects reads, in [0, 1]; None where all tokens are read.
     """
 
     values: Float[Tensor, "batch token dim"]
     mask: Bool[Tensor, "batch token"]
     unit: Int[Tensor, "batch token"]
+    kept: Float[Tensor, "batch token"] | None = None
 
     def with_values(self, values: Float[Tensor, "batch token dim"]) -> "Tokens":
         """Return the same tokens with other vectors."""
         return replace(self, values=values)
+
+    def take(self, rows: Int[Tensor, " line"]) -> "Tokens":
+        """Return the tokens of some rows, in this order, repeated as often as they are named."""
+        kept = None if self.kept is None else self.kept[rows]
+        return Tokens(self.values[rows], self.mask[rows], self.unit[rows], kept)
 
 
 class Encoder(nn.Module, ABC):
@@ -40,10 +50,14 @@ class Encoder(nn.Module, ABC):
 
     Args:
         columns: names of the columns that it serves.
+
+    An encoder with ``selects`` chooses which tokens it reads; only such a one is asked for :meth:`rationale`,
+    :meth:`auxiliary_loss` and :meth:`diagnostics`.
     """
 
     kind: str
     dim: int
+    selects = False
 
     def __init__(self, columns: list[str]) -> None:
         super().__init__()
@@ -93,6 +107,34 @@ class Encoder(nn.Module, ABC):
         """Return attention maps for explanation, by name; none by default."""
         return {}
 
+    def rationale(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return which tokens a model that selects reads, (batch, token) by name; none by default."""
+        return {}
+
+    def auxiliary_loss(self, row_losses: Float[Tensor, " batch"]) -> Float[Tensor, " batch"] | None:
+        """Return what training adds to the loss of each row of the batch that was embedded last; none by default.
+
+        Args:
+            row_losses: the task's loss of each row, without gradient.
+        """
+        return None
+
+    def diagnostics(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, " batch"]]:
+        """Return numbers to watch in training, one a row, averaged over the validation rows; none by default.
+
+        ``penalty`` says by which share a row makes the validation score worse, so that weights that break what was
+        asked of the encoder are not kept as the best.
+        """
+        return {}
+
+    def pretrain(self, train: TrainFirst) -> None:
+        """Train what must be trained before the rest, on the same rows; nothing by default.
+
+        Args:
+            train: trains another encoder of the same columns, with a head for the same target: from its registered
+                key and arguments to a :class:`~salience.models.table_model.TableModel` with its best weights.
+        """
+
 
 class Fusion(nn.Module, ABC):
     """Join the encoders' outputs to one vector a row.
@@ -123,6 +165,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def loss(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, ""]:
         """Return the mean loss of a batch."""
+
+    @abstractmethod
+    def row_losses(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, " batch"]:
+        """Return each row's share: their sum over :meth:`weight` is :meth:`loss`."""
 
     def weight(self, target: Tensor) -> float:
         """Return what the mean loss of these rows is divided by: rows, or the sum of their weights."""

@@ -1,5 +1,7 @@
 """A model of a table: encoders → fusion → head."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,7 @@ from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.data.schema import Schema
 from salience.models.slots import Fusion, Head, Tokens
+from salience.nn.watch import within
 
 Batch = dict[str, dict[str, Tensor]]
 Row = dict[str, Any]
@@ -158,9 +161,13 @@ class TableModel(nn.Module):
 
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Float[Tensor, "batch output"]:
         """Return raw outputs from embedded inputs."""
-        encoded = {name: encoder.encode(tokens[name]) for name, encoder in self.encoders.items()}
+        encoded = {name: self._encoded(name, tokens[name]) for name in self.encoders}
         vectors = {name: vector for name, (_, vector) in encoded.items()}
         return self.head(self.fusion(vectors, {name: context for name, (context, _) in encoded.items()}))
+
+    def _encoded(self, name: str, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
+        with within(name):
+            return self.encoders[name].encode(tokens)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch output"]:
         """Return raw outputs: logits, or the standardised target."""
@@ -184,19 +191,73 @@ class TableModel(nn.Module):
         Returns:
             float64 array ``(row, output)``: logits, or the target in its own units.
         """
+        result = np.zeros((len(frame), self.n_outputs))
+        with _evaluation(self):
+            for index, batch in self._batches(frame, batch_tokens):
+                output = self(batch)
+                result[index] = (self.finish(output) if calibrated else output).double().cpu().numpy()
+        return result
+
+    def _batches(self, frame: pd.DataFrame, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Yield positions and batches of rows of like length."""
         examples = self.prepare(frame)
         lengths = np.array([self.length(e) for e in examples], dtype=int)
         order = np.argsort(lengths, kind="stable")
-        result = np.zeros((len(examples), self.n_outputs))
-        was_training = self.training
-        self.eval()
-        try:
-            for index in _like_length(order, lengths, batch_tokens):
-                output = self(self.collate([examples[i] for i in index]))
-                result[index] = (self.finish(output) if calibrated else output).double().cpu().numpy()
-        finally:
-            self.train(was_training)
-        return result
+        for index in _like_length(order, lengths, batch_tokens):
+            yield index, self.collate([examples[i] for i in index])
+
+    @torch.no_grad()
+    def diagnostics(self, frame: pd.DataFrame, *, batch_tokens: int = 16_384) -> dict[str, float]:
+        """Return the means of the encoders' numbers to watch, as ``"<encoder>/<name>"``; none if there are none.
+
+        Args:
+            frame: canonical input columns.
+            batch_tokens: rows × longest length of a batch.
+        """
+        if not self.selects or not len(frame):
+            return {}
+        totals: dict[str, float] = {}
+        with _evaluation(self):
+            for _, batch in self._batches(frame, batch_tokens):
+                for name, encoder in self.encoders.items():
+                    for key, values in encoder.diagnostics(batch[name]).items():
+                        key = f"{name}/{key}"
+                        totals[key] = totals.get(key, 0.0) + float(values.double().sum())
+        return {key: total / len(frame) for key, total in totals.items()}
+
+    @property
+    def selects(self) -> bool:
+        """Whether an encoder chooses what it reads."""
+        return any(encoder.selects for encoder in self.encoders.values())
+
+    def auxiliary_loss(
+        self, output: Float[Tensor, "batch output"], target: Tensor
+    ) -> Float[Tensor, ""] | None:
+        """Return what encoders add to the loss of the batch that was just worked through, in training; often none.
+
+        The rows' parts are summed and divided by the head's weight, as the loss itself is, so that a batch that is
+        worked through in parts or by several processes has the same gradient.
+        """
+        if not self.selects:
+            return None
+        row_losses = self.head.row_losses(output, target).detach()
+        extra = [encoder.auxiliary_loss(row_losses) for encoder in self.encoders.values()]
+        found = [rows.sum() for rows in extra if rows is not None]
+        return torch.stack(found).sum() / self.head.weight(target) if found else None
+
+    def pretrain(self, train: Callable[[str, list[str], Part], "TableModel"]) -> None:
+        """Train what encoders need before the rest.
+
+        Args:
+            train: from an encoder's name, its columns and another encoder for them to a trained model of these
+                columns alone.
+        """
+        for name, encoder in self.encoders.items():
+
+            def train_first(key: str, args: dict[str, Any], name: str = name) -> TableModel:
+                return train(name, self.encoders[name].columns, Part(key, args))
+
+            encoder.pretrain(train_first)
 
     @property
     def n_outputs(self) -> int:
@@ -244,6 +305,21 @@ class TableModel(nn.Module):
         """Return attention maps by encoder name, without those that have none."""
         maps = {name: encoder.attention(batch[name]) for name, encoder in self.encoders.items()}
         return {name: found for name, found in maps.items() if found}
+
+    def rationale(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Return what encoders that select read, by encoder name, without those that read all."""
+        found = {name: encoder.rationale(batch[name]) for name, encoder in self.encoders.items()}
+        return {name: parts for name, parts in found.items() if parts}
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _like_length(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

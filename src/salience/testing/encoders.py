@@ -160,7 +160,9 @@ def check_every_parameter_gets_a_finite_gradient(card: Card, entry: Build) -> No
     def loss(encoder: Encoder) -> Tensor:
         tokens, vector = encoder.encode(encoder.embed(batch_of(encoder, pd.concat([rows] * 4))))
         values = tokens.values * tokens.mask.unsqueeze(-1)
-        return weighted_sum(vector) + weighted_sum(values, seed=1)
+        extra = encoder.auxiliary_loss(vector.detach().float().square().mean(1))
+        total = weighted_sum(vector) + weighted_sum(values, seed=1)
+        return total if extra is None else total + extra.sum()
 
     assert_every_parameter_learns(lambda seed: build(card, entry, seed=seed), loss)
 

@@ -31,8 +31,13 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(self, batch: Any, target: Tensor) -> Tensor:
-        """Run the model and its head's loss."""
-        return self.model.head.loss(self.model(batch), target)
+        """Run the model and its head's loss, and add what parts of the model ask for beside it."""
+        output = self.model(batch)
+        loss = self.model.head.loss(output, target)
+        if not hasattr(self.model, "auxiliary_loss"):
+            return loss
+        extra = self.model.auxiliary_loss(output, target)
+        return loss if extra is None else loss + extra
 
 
 def accelerator(mixed_precision: str) -> Accelerator:

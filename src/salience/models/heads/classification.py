@@ -62,6 +62,18 @@ class ClassificationHead(Head):
             output.float(), target, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
 
+    def row_losses(
+        self, output: Float[Tensor, "batch class"], target: Int[Tensor, "batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each row's cross entropy, times the weight of its class."""
+        return F.cross_entropy(
+            output.float(),
+            target,
+            weight=self.class_weights,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+
     def weight(self, target: Int[Tensor, "batch"]) -> float:
         """Return the sum of the rows' class weights: what the weighted mean is divided by."""
         if self.class_weights is None:

@@ -52,8 +52,16 @@ class RegressionHead(Head):
 
     def loss(self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
         """Return the mean squared error of the standardised target."""
-        standard = ((target.double() - self.mean) / self.std).to(output.dtype)
-        return F.mse_loss(output.squeeze(1).float(), standard.float())
+        return F.mse_loss(output.squeeze(1).float(), self._standard(output, target))
+
+    def _standard(self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]) -> Tensor:
+        return ((target.double() - self.mean) / self.std).to(output.dtype).float()
+
+    def row_losses(
+        self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each row's squared error of the standardised target."""
+        return (output.squeeze(1).float() - self._standard(output, target)).square()
 
     def finish(self, output: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1"]:
         """Return the prediction in units of the target, in float64."""

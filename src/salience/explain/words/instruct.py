@@ -33,7 +33,7 @@ class Instructed:
         text: the answer, on one line; the template's text if none was kept.
         kept: whether a model's answer stands.
         reasons: why answers were rejected, of all attempts.
-        words: the template, whose last sentence says whether the explanation is true; a kept answer does not.
+        words: the template; ``str`` adds its sentence on whether the explanation is true, which no model is asked for.
         answers: every answer as it came, cleaned; for the record.
         attempts: questions that were asked.
         seconds: time of it all.
@@ -48,8 +48,9 @@ class Instructed:
     seconds: float
 
     def __str__(self) -> str:
-        truth = self.words.sentences[-1].text
-        return f"{self.text} {truth}" if self.kept else self.text
+        kinds = ("truth", "unmeasured")
+        truth = [s.text for s in self.words.sentences if any(c.kind in kinds for c in s.claims)]
+        return " ".join([self.text, *truth]) if self.kept else self.text
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data."""

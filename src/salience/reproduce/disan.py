@@ -1,8 +1,6 @@
 """Reproduction: DiSAN on sentence classification, at a declared scale, beside the published accuracy."""
 
-import gzip
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from salience.api import Predictor
-from salience.core.errors import DataError
 from salience.core.progress import Stage
-from salience.core.stats import generator
 from salience.data.schema import infer
+from salience.reproduce.sentences import Split, present, splits
 
 CARD = {
     "key": "disan",
@@ -29,7 +26,6 @@ CARD = {
 }
 PUBLISHED = {"trec": 94.2, "subj": 94.2, "sst2": None, "sst5": 51.72}
 DEFAULT_DATA = Path("../shared/data")
-FOLDS = 10
 EPOCHS = {"trec": 20, "subj": 6, "sst2": 8, "sst5": 8}
 OPTIONS = [
     "model.text.name=disan", "model.text.args.ngram_dim=0", "model.text.args.dim=100", "model.text.args.dropout=0.4",
@@ -37,8 +33,6 @@ OPTIONS = [
     "model.text.args.min_count=1", "model.hidden=[100]", "model.dropout=0.4",
     "training.patience=5", "training.learning_rate=0.002", "training.batch_size=64", "training.average=0.99",
 ]  # fmt: skip
-
-Split = tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]  # name, train, validation, test
 
 
 def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -56,62 +50,17 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
         DataError: a file is absent.
     """
     root = Path(data) if data else DEFAULT_DATA
-    vectors = _present(root / "glove100" / "glove100_f16.npz")
+    vectors = present(root / "glove100" / "glove100_f16.npz")
     repeats = 1 if quick else 3
     rows = []
     with Stage("reproduce", repeats * len(PUBLISHED)) as stage:
         for name in PUBLISHED:
             results = []
-            for split in _splits(root, name, repeats, seed):
+            for split in splits(root, name, repeats, seed):
                 results.append(_accuracy(split, vectors, seed + len(results), quick))
                 stage.step(f"{name} {results[-1]['accuracy']:.2f} %")
             rows.append(_row(name, results))
     return {"rows": rows, "summary": _summary(rows), "gap": CARD["deviates"]}
-
-
-def _present(path: Path) -> Path:
-    if not path.exists():
-        raise DataError(
-            "The data of the experiment are not there", str(path), "Give their folder with --data."
-        )
-    return path
-
-
-def _read(path: Path, encoding: str) -> pd.DataFrame:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(_present(path), "rt", encoding=encoding) as file:
-        parts = [line.rstrip("\n").partition(" ") for line in file if line.strip()]
-    return pd.DataFrame(
-        {"text": [text for _, _, text in parts], "label": [f"class {label}" for label, _, _ in parts]}
-    )
-
-
-def _splits(root: Path, name: str, repeats: int, seed: int) -> Iterator[Split]:
-    if name == "subj":
-        yield from _folds(_read(root / "subj" / "subj.all", "latin-1"), repeats, seed)
-        return
-    for repeat in range(repeats):
-        if name == "trec":
-            train, held = _held_out(_read(root / "trec" / "TREC.train.all", "latin-1"), seed + repeat)
-            test = _read(root / "trec" / "TREC.test.all", "latin-1")
-        else:
-            stem = {"sst2": "stsa.binary", "sst5": "stsa.fine"}[name]
-            train, held, test = (
-                _read(root / name / f"{stem}.{part}", "utf-8") for part in ("train", "dev", "test")
-            )
-        yield name, train, held, test
-
-
-def _folds(frame: pd.DataFrame, repeats: int, seed: int) -> Iterator[Split]:
-    fold = generator(seed, "folds").permutation(len(frame)) % FOLDS
-    for number in range(repeats):
-        train, held = _held_out(frame[fold != number], seed)
-        yield "subj", train, held, frame[fold == number]
-
-
-def _held_out(frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    chosen = generator(seed, "validation").random(len(frame)) < 0.1
-    return frame[~chosen], frame[chosen]
 
 
 def _accuracy(split: Split, vectors: Path, seed: int, quick: bool) -> dict[str, float]:

@@ -141,11 +141,19 @@ def test_attention_sums_to_one_and_keeps_its_maps():
 def test_attention_without_pooling_averages_the_pairwise_maps():
     pairs = torch.rand(2, 5, 5, 3)
     pairs = pairs / pairs.sum(2, keepdim=True)
+    mask = torch.ones(2, 5, dtype=torch.bool)
     weights = token_weights(
-        {"token2token_forward": pairs, "token2token_backward": pairs, "gate": pairs[:, 0]}
+        {"token2token_forward": pairs, "token2token_backward": pairs, "gate": pairs[:, 0]}, mask
     )
     np.testing.assert_allclose(weights, pairs.mean(3).mean(1), atol=1e-6)
-    assert token_weights({"gate": pairs[:, 0]}) is None
+    assert token_weights({"gate": pairs[:, 0]}, mask) is None
+
+
+def test_padded_queries_do_not_dilute_the_pairwise_maps():
+    pairs = torch.rand(1, 4, 4, 2)
+    mask = torch.tensor([[False, True, True, True]])
+    found = token_weights({"token2token": pairs}, mask)
+    np.testing.assert_allclose(found, pairs[:, 1:].mean(3).mean(1), atol=1e-6)
 
 
 def test_attention_refuses_models_without_maps():

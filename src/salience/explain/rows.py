@@ -1,6 +1,6 @@
 """Evaluate many changed copies of rows in few calls of a black box."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,8 @@ def row_bytes(row: dict[str, Any]) -> int:
     return size
 
 
-def describe_baseline(model: BlackBox) -> str:
-    """Return the neutral input in words: the model's own, or that of the kinds of column that it has."""
+def describe_baseline(model: BlackBox, only: Collection[str] | None = None) -> str:
+    """Return the neutral input in words: the model's own, or that of its kinds of column, of these only if given."""
     if hasattr(model, "neutral_words"):
         return model.neutral_words
     neutral = {
@@ -94,5 +94,5 @@ def describe_baseline(model: BlackBox) -> str:
         "category": "missing categories",
         "image": "the mean colour",
     }
-    kinds = {column.kind for column in model.schema.inputs}
+    kinds = {column.kind for column in model.schema.inputs if only is None or column.kind in only}
     return ", ".join(words for kind, words in neutral.items() if kind in kinds)

@@ -16,6 +16,7 @@ from salience.core.unit import Unit
 from salience.data.images import load_image
 from salience.data.kinds import KINDS, is_missing
 from salience.models.slots import Encoder, Tokens
+from salience.nn.watch import show
 
 GRID = KINDS["image"].grid
 SAMPLE = 2000  # training images that colour statistics are taken from
@@ -139,7 +140,7 @@ class ImageEncoder(Encoder):
 
         The mean alone differs little between images where no batch statistics rescale it, and learns slowly.
         """
-        regions = nn.functional.adaptive_avg_pool2d(features, GRID)
+        regions = nn.functional.adaptive_avg_pool2d(show("feature_map", features), GRID)
         vector = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         return tokens.with_values(rearrange(regions, "b c i j -> b (i j) c")), vector
 

@@ -16,6 +16,7 @@ from salience.data.word_vectors import fit_word_vectors, read_word_vectors
 from salience.data.words import words as cut_words
 from salience.models.slots import Encoder, Tokens
 from salience.nn.embeddings.ngrams import NGramEmbedding
+from salience.nn.watch import show
 
 Example = tuple[np.ndarray, np.ndarray]  # word index and column position of each token
 NGRAM_SCALE = 3.0  # brings the linear part to the size of the network's vector early in training
@@ -167,6 +168,7 @@ class WordEncoder(Encoder):
         """Run the network on the word vectors, and put the sum of the n-gram vectors beside its row vector."""
         words, ngrams = tokens.values.split([self.embedding.embedding_dim, self.ngram_dim], dim=-1)
         context, sentence = self.network(words, tokens.mask)
+        show("context", context)  # the sentence is pooled from it
         length = tokens.mask.sum(1, keepdim=True).clamp(min=1)
         total = (ngrams * tokens.mask.unsqueeze(-1)).sum(1) * (NGRAM_SCALE / length.sqrt())
         return tokens.with_values(context), torch.cat([sentence, total.to(sentence.dtype)], dim=1)

@@ -21,6 +21,7 @@ from salience.explain.explanation import NEXT_TOKEN
 from salience.explain.language.reading import CONTEXT, Reading, check_units, read, visible, without
 from salience.explain.state import frozen
 from salience.models.slots import Tokens
+from salience.nn.watch import show, watched, within
 
 BASELINES = ("space", "mean")
 REMOVALS = {"delete": "", "blank": " "}
@@ -201,7 +202,13 @@ class LanguageView(nn.Module):
         return numbers * values.element_size()
 
     def _logits(self, x: Tensor, mask: Tensor, last: int) -> Float[Tensor, "batch last vocab"]:
-        features, _ = self.model.features(x, attention_mask=mask)
+        whole = {"need_weights": True} if watched() else {}
+        with within(CONTEXT):
+            features, weights = self.model.features(x, attention_mask=mask, **whole)
+            for layer, found in enumerate(weights):
+                show(f"token2token_layer{layer}", found, _heads_last)
+            if watched():
+                show("pooling", _last_positions(x, last))
         return self.model.lm_head(features[:, -last:])
 
     def _log_probability(self, context: Tokens, ids: list[int]) -> Float[Tensor, "batch"]:
@@ -239,6 +246,16 @@ class LanguageView(nn.Module):
             self.model.embed(batch["ids"]), attention_mask=batch["mask"], need_weights="last"
         )
         return self.model.lm_head(features[:, -1]), torch.stack([w[:, :, -1] for w in weights], dim=1)
+
+
+def _heads_last(weights: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch query key head"]:
+    return weights.permute(0, 2, 3, 1)
+
+
+def _last_positions(x: Float[Tensor, "batch token dim"], last: int) -> Float[Tensor, "batch token"]:
+    """Return equal weights of the positions whose logits are looked at."""
+    place = torch.arange(x.shape[1], device=x.device) >= x.shape[1] - last
+    return (place.to(x) / last).expand(len(x), -1)
 
 
 def _schema(tokenizer: Any, vocabulary: int, continuations: Sequence[str]) -> Schema:

@@ -1,19 +1,26 @@
 """Attention weights, one number a unit: where the model looks, which need not be why it answers."""
 
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from salience.core.errors import UnsupportedError
 from salience.explain.attribution import Attribution
-from salience.explain.gradients import unit_index, unit_sums
+from salience.explain.maps import (
+    PAIRWISE,
+    POOLING,
+    featureless,
+    in_packs,
+    map_bytes,
+    no_maps,
+    real_mean,
+    unit_weights,
+)
 from salience.explain.model import WhiteBox
-from salience.explain.rows import records
 from salience.explain.state import frozen
 from salience.explain.target import Target, score
 
@@ -39,7 +46,6 @@ CARD = {
     "cost": "one forward pass a row; the maps take words² × features",
     "defaults": {},
 }
-POOLING, PAIRWISE = "source2token", "token2token"
 
 
 class Attention:
@@ -65,53 +71,56 @@ class Attention:
         if not len(frame):
             return []
         begin = perf_counter()
+
+        def run(rows: pd.DataFrame, asked: Sequence[Target]) -> tuple[list, int]:
+            return _pack(model, rows, asked)
+
         with frozen(model), torch.no_grad():
             if not hasattr(model, "attention"):
-                raise _no_maps(model)
-            # one row at a time: a map takes tokens² × features numbers, and a row needs no padding
-            result = [self._row(model, frame.iloc[i : i + 1], targets[i : i + 1]) for i in range(len(frame))]
+                raise no_maps(model)
+            result = in_packs(model, frame, targets, memory_mb, run)
         seconds = (perf_counter() - begin) / len(frame)
         return [Attribution(v, output, None, "none", None, 2, seconds, maps) for v, output, maps in result]
 
-    def _row(self, model: WhiteBox, frame: pd.DataFrame, targets: list[Target]) -> tuple[Any, float, dict]:
-        rows = records(model, frame)
-        batch = model.collate(model.prepare(frame))
-        tokens, maps = model.embed(batch), model.attention(batch)
-        weights = {name: found for name, m in maps.items() if (found := token_weights(m)) is not None}
-        if not weights:
-            raise _no_maps(model)
-        index = {n: i for n, i in unit_index(model, rows, tokens).items() if n in weights}
-        units = len(model.units(rows[0]))
-        values = unit_sums([units], index, weights)[0]
-        covered = np.zeros(units, dtype=bool)
-        for found in index.values():
-            covered[found[found >= 0].numpy()] = True
-        output = score(model.finish(model.forward_tokens(tokens)).double(), targets)
-        evidence = {f"{n}/{key}": _view(key, m[0]) for n, found in maps.items() for key, m in found.items()}
-        return np.where(covered, values, np.nan), float(output[0]), evidence
+
+def _pack(model: WhiteBox, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
+    batch = model.collate(model.prepare(frame))
+    tokens, maps = model.embed(batch), model.attention(batch)
+    weights = {n: found for n, m in maps.items() if (found := token_weights(m, tokens[n].mask)) is not None}
+    if not weights:
+        raise no_maps(model)
+    values = unit_weights(model, frame, tokens, weights)
+    outputs = score(model.finish(model.forward_tokens(tokens)).double(), targets).tolist()
+    evidence = [
+        {
+            f"{n}/{key}": _view(key, m[i], tokens[n].mask[i])
+            for n, found in maps.items()
+            for key, m in found.items()
+        }
+        for i in range(len(frame))
+    ]
+    used = map_bytes([m for found in maps.values() for m in found.values()])
+    return list(zip(values, outputs, evidence, strict=True)), used
 
 
-def token_weights(maps: dict[str, Tensor]) -> Float[Tensor, "batch token"] | None:
+def token_weights(
+    maps: dict[str, Tensor], mask: Bool[Tensor, "batch token"]
+) -> Float[Tensor, "batch token"] | None:
     """Reduce an encoder's maps to one weight a token.
 
     Pooling weights (batch, token, feature…) are averaged over features; else token-to-token maps
-    (batch, query, key, feature…) over features, queries, and maps. None if there is neither.
+    (batch, query, key, feature…) over features, real queries, and maps. None if there is neither.
     """
     if POOLING in maps:
-        return maps[POOLING].flatten(2).mean(-1) if maps[POOLING].ndim > 2 else maps[POOLING]
-    pairs = [m.flatten(3).mean(-1) if m.ndim > 3 else m for n, m in maps.items() if n.startswith(PAIRWISE)]
-    return torch.stack([m.mean(1) for m in pairs]).mean(0) if pairs else None
+        return featureless(maps[POOLING], 2)
+    pairs = [real_mean(featureless(m, 3), mask) for n, m in maps.items() if n.startswith(PAIRWISE)]
+    return torch.stack(pairs).mean(0) if pairs else None
 
 
-def _view(name: str, values: Tensor) -> np.ndarray:
+def _view(name: str, values: Tensor, mask: Bool[Tensor, " token"]) -> np.ndarray:
     axes = 2 if name.startswith(PAIRWISE) else 1
-    reduced = values.flatten(axes).mean(-1) if values.ndim > axes else values
+    reduced = featureless(values, axes)
+    for axis in range(min(axes, reduced.ndim)):
+        if reduced.shape[axis] == len(mask):
+            reduced = reduced.index_select(axis, mask.nonzero()[:, 0])
     return reduced.float().cpu().numpy()
-
-
-def _no_maps(model: Any) -> UnsupportedError:
-    return UnsupportedError(
-        "This model has no attention maps",
-        type(model).__name__,
-        "Use method='integrated_gradients' or 'occlusion'.",
-    )

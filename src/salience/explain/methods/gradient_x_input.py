@@ -1,14 +1,15 @@
 """Gradient × input: the gradient at the row times its distance from a neutral input."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
 from salience.explain.attribution import Attribution
-from salience.explain.gradients import along_path, ends, make_path
+from salience.explain.baselines import NEUTRAL, Baselines
+from salience.explain.gradients import along_path, ends, make_path, path_attributions
 from salience.explain.model import WhiteBox
-from salience.explain.rows import describe_baseline
 from salience.explain.state import frozen
 from salience.explain.target import Target
 
@@ -23,7 +24,7 @@ CARD = {
     "url": "https://arxiv.org/abs/1605.01713",
     "source": "paper",
     "faithful": "Gradient at the row, times input.",
-    "deviates": "The neutral input is taken away from the input first, so that zero means neutral.",
+    "deviates": "The neutral input is taken away from the input first, so that zero means neutral; several are averaged.",
     "needs": "white_box",
     "complete": False,
     "signed": True,
@@ -31,13 +32,27 @@ CARD = {
     "uses_target": True,
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],
-    "cost": "one forward and backward pass a row",
-    "defaults": {},
+    "cost": "one forward and backward pass and two forward passes a row and baseline",
+    "defaults": {"baseline": "neutral"},
 }
 
 
 class GradientXInput:
-    """Attribute by gradient times (input − neutral input)."""
+    """Attribute by gradient times (input − neutral input).
+
+    Args:
+        baseline: name of the neutral input, or several whose values are averaged; see
+            :data:`salience.explain.baselines.WORDS`.
+        background: training rows, for the baselines that need them.
+
+    Raises:
+        ConfigError: an unknown baseline.
+    """
+
+    def __init__(
+        self, baseline: str | Sequence[str] = NEUTRAL, background: pd.DataFrame | None = None
+    ) -> None:
+        self.baselines = Baselines.of(baseline, background)
 
     def attribute(
         self,
@@ -51,14 +66,13 @@ class GradientXInput:
         """Return one attribution a row; see :mod:`salience.explain.model` for what the model must offer."""
         if not len(frame):
             return []
-        begin = perf_counter()
+        begin, baselines = perf_counter(), self.baselines.seeded(seed)
         with frozen(model):
-            path = make_path(model, frame, targets, memory_mb)
+            path = make_path(model, frame, targets, memory_mb, baselines)
             output, neutral = ends(model, path)
-            rows = np.arange(len(frame))
-            values = along_path(model, path, rows, np.ones((len(rows), 1)), np.ones((len(rows), 1)))
-        seconds, baseline = (perf_counter() - begin) / len(values), describe_baseline(model)
-        return [
-            Attribution(found, float(end), float(start), baseline, None, 3, seconds)
-            for found, end, start in zip(values, output, neutral, strict=True)
-        ]
+            one = np.ones((len(path.targets), 1))
+            values = along_path(model, path, np.arange(len(one)), one, one)
+        spent, seconds = np.full(len(one), 3), perf_counter() - begin
+        return path_attributions(
+            model, path, values, output, neutral, spent, seconds, baselines, complete=False
+        )

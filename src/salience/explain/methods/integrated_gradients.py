@@ -1,5 +1,6 @@
 """Integrated gradients: the gradient, averaged on the straight path from a neutral input, times the distance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -7,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from salience.explain.attribution import Attribution
-from salience.explain.gradients import Path, along_path, ends, make_path, scores_at
+from salience.explain.baselines import NEUTRAL, Baselines
+from salience.explain.gradients import Path, along_path, ends, make_path, path_attributions, scores_at
 from salience.explain.model import WhiteBox
-from salience.explain.rows import describe_baseline
 from salience.explain.state import frozen
 from salience.explain.target import Target
 
@@ -24,7 +25,7 @@ CARD = {
     "url": "https://arxiv.org/abs/1703.01365",
     "source": "paper, section 3",
     "faithful": "Straight path, gradient times distance, one value a unit (sum over its tokens and features).",
-    "deviates": "Gauss-Legendre points in place of a Riemann sum; where values do not add up within 1 %, the path is cut in half.",
+    "deviates": "Gauss-Legendre points in place of a Riemann sum; where values do not add up within 1 %, the path is cut in half. Several neutral inputs are averaged.",
     "needs": "white_box",
     "complete": True,
     "signed": True,
@@ -32,8 +33,8 @@ CARD = {
     "uses_target": True,
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],
-    "cost": "16 forward and backward passes a row, up to 512 where the function bends",
-    "defaults": {"steps": 16, "max_steps": 512, "tolerance": 0.01},
+    "cost": "16 forward and backward passes a row and baseline, up to 512 where the function bends",
+    "defaults": {"steps": 16, "max_steps": 512, "tolerance": 0.01, "baseline": "neutral"},
 }
 
 
@@ -65,10 +66,24 @@ class IntegratedGradients:
         max_steps: points on the path after which nothing is cut any more.
         tolerance: largest completeness gap, as a share of the change between neutral input and row, or of a
             tenth of the sum of absolute values where that is more (values of both signs that nearly cancel).
+        baseline: name of the neutral input, or several whose values are averaged; see
+            :data:`salience.explain.baselines.WORDS`.
+        background: training rows, for the baselines that need them.
+
+    Raises:
+        ConfigError: an unknown baseline.
     """
 
-    def __init__(self, steps: int = 16, max_steps: int = 512, tolerance: float = 0.01) -> None:
+    def __init__(
+        self,
+        steps: int = 16,
+        max_steps: int = 512,
+        tolerance: float = 0.01,
+        baseline: str | Sequence[str] = NEUTRAL,
+        background: pd.DataFrame | None = None,
+    ) -> None:
         self.steps, self.max_steps, self.tolerance = steps, max_steps, tolerance
+        self.baselines = Baselines.of(baseline, background)
 
     def attribute(
         self,
@@ -82,20 +97,15 @@ class IntegratedGradients:
         """Return one attribution a row; see :mod:`salience.explain.model` for what the model must offer."""
         if not len(frame):
             return []
-        begin = perf_counter()
+        begin, baselines = perf_counter(), self.baselines.seeded(seed)
         with frozen(model):
-            path = make_path(model, frame, targets, memory_mb)
+            path = make_path(model, frame, targets, memory_mb, baselines)
             output, neutral = ends(model, path)
             values, spent = self._integrate(model, path, output, neutral)
-        seconds = (perf_counter() - begin) / spent.sum()
-        baseline = describe_baseline(model)
-        return [
-            Attribution(
-                values[i], float(output[i]), float(neutral[i]), baseline,
-                float(values[i].sum() - (output[i] - neutral[i])), int(spent[i]), float(seconds * spent[i]),
-            )
-            for i in range(len(values))
-        ]  # fmt: skip
+        seconds = perf_counter() - begin
+        return path_attributions(
+            model, path, values, output, neutral, spent, seconds, baselines, complete=True
+        )
 
     def _integrate(
         self, model: WhiteBox, path: Path, output: np.ndarray, neutral: np.ndarray

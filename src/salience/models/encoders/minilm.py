@@ -19,6 +19,8 @@ from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.data.words import cut
 from salience.models.slots import Encoder, Tokens
+from salience.nn.attention.self_attention.disa import evaluating
+from salience.nn.watch import show, watched, watching
 
 CARD = {
     "key": "minilm",
@@ -180,10 +182,31 @@ class MiniLMEncoder(Encoder):
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Run the transformer; a row's vector is the mean of its tokens, scaled to unit mean square."""
         mask = tokens.mask.long()
-        context = self.backbone(inputs_embeds=tokens.values, attention_mask=mask).last_hidden_state
-        kept = context.float() * mask.unsqueeze(-1)
-        mean = kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        context = show("context", self._context(tokens.values, mask))
+        length = mask.sum(dim=1, keepdim=True)
+        show("pooling", mask / length)
+        mean = (context.float() * mask.unsqueeze(-1)).sum(dim=1) / length
         return tokens.with_values(context), nn.functional.normalize(mean, dim=-1) * self.dim**0.5
+
+    def _context(self, values: Tensor, mask: Tensor) -> Float[Tensor, "batch token dim"]:
+        if not watched():
+            return self.backbone(inputs_embeds=values, attention_mask=mask).last_hidden_state
+        before = self.backbone.config._attn_implementation
+        self.backbone.set_attn_implementation("eager")  # the fused form never holds its weights
+        try:
+            found = self.backbone(inputs_embeds=values, attention_mask=mask, output_attentions=True)
+        finally:
+            self.backbone.set_attn_implementation(before)
+        for layer, weights in enumerate(found.attentions):
+            show(f"token2token_layer{layer}", weights, _heads_last)
+        return found.last_hidden_state
+
+    def attention(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of every layer, ``token2token_layer<i>`` [batch, query, key, head]."""
+        with evaluating(self), watching() as watch:
+            self.encode(self.embed(batch))
+        shown = watch.shown[""]
+        return {name: shown[name][0].seen() for name in shown if name.startswith("token2token")}
 
     def units(self, row: dict[str, Any]) -> tuple[Unit, ...]:
         """Return the words that are read, column by column."""
@@ -193,6 +216,10 @@ class MiniLMEncoder(Encoder):
             count = int(word[-1]) + 1 if len(word) else 0
             found += KINDS["text"].units(column, row[column])[:count]
         return tuple(found)
+
+
+def _heads_last(weights: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch query key head"]:
+    return weights.permute(0, 2, 3, 1)
 
 
 def _pretrained(folder: Path, layers: int) -> nn.Module:

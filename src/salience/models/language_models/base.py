@@ -16,6 +16,7 @@ from salience.core.errors import ConfigError, UnsupportedError, nearest
 from salience.nn.blocks.sglu import SGLU
 from salience.nn.embeddings.positions import token_positions
 from salience.nn.norms.simple_rms_norm import SimpleRMSNorm
+from salience.nn.watch import show
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ class LanguageModel(nn.Module, ABC):
         weights: list[Tensor] = []
         states = [None] * len(self.layers) if cache is None else cache.states
         for i, layer in enumerate(self.layers):
+            x = show("context", x) if i == len(self.layers) - 1 else x
             x, states[i], found = layer(x, state=states[i], **context)
             weights += [] if found is None else [found]
         if cache is not None:

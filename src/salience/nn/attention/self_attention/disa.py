@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from salience.core.errors import ConfigError, nearest
 from salience.nn.attention.self_attention.activations import activation_function
 from salience.nn.attention.self_attention.source2token import Source2Token
+from salience.nn.watch import show, watched
 from salience.ops.token2token import fast, naive
 
 CARD = {
@@ -122,7 +123,13 @@ class DiSABlock(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """Return tokens in context, zero at padding."""
         h, dependent, head = self.hidden(x)
-        context = OPS[self.op](dependent, head, h, mask, self.direction, c=BOUND)
+        if watched():  # the streamed form never holds its weights
+            context, weights = naive.token2token(
+                dependent, head, h, mask, self.direction, c=BOUND, return_attention=True
+            )
+            show(f"token2token_{self.direction}", weights)
+        else:
+            context = OPS[self.op](dependent, head, h, mask, self.direction, c=BOUND)
         gate = self.gate(h, context)
         return (gate * h + (1 - gate) * context).masked_fill(~mask[..., None], 0.0)
 

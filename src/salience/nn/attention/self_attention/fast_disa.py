@@ -12,6 +12,7 @@ from salience.core.errors import ConfigError
 from salience.nn.attention.self_attention.activations import activation_function
 from salience.nn.attention.self_attention.disa import evaluating
 from salience.nn.attention.self_attention.source2token import Source2Token
+from salience.nn.watch import show, watched
 from salience.ops.fast_disa import fast, naive
 
 CARD = {
@@ -116,7 +117,13 @@ class FastDiSABlock(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """Return tokens in context: forward heads, then backward heads; zero at padding."""
         query, key, feature, values = self.scores(x)
-        context = fast.fast_disa(query, key, feature, values, mask, score=self.score)
+        if watched():  # the quick form never holds its weights
+            context, weights = naive.fast_disa(
+                query, key, feature, values, mask, score=self.score, return_attention=True
+            )
+            show("token2token", weights, _features_last)
+        else:
+            context = fast.fast_disa(query, key, feature, values, mask, score=self.score)
         gate = self.gate(values, context)
         joined = (gate * values + (1 - gate) * context).transpose(1, 2).flatten(2)
         return joined.masked_fill(~mask[..., None], 0.0)
@@ -130,11 +137,15 @@ class FastDiSABlock(nn.Module):
             query, key, feature, values, mask, score=self.score, return_attention=True
         )
         gate = self.gate(values, context).transpose(1, 2).flatten(2).masked_fill(~mask[..., None], 0.0)
-        return weights.permute(0, 2, 3, 1, 4).flatten(3), gate
+        return _features_last(weights), gate
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """Return the weights that the published code offers for L2 regularisation: every matrix, no bias."""
         return [m.weight for m in self.modules() if isinstance(m, HeadLinear)]
+
+
+def _features_last(weights: Float[Tensor, "batch head query key dim"]) -> Float[Tensor, "batch query key _"]:
+    return weights.permute(0, 2, 3, 1, 4).flatten(3)
 
 
 class FastDiSAN(nn.Module):

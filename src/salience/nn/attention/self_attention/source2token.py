@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, finfo, nn
 
 from salience.nn.attention.self_attention.activations import activation_function
+from salience.nn.watch import show
 
 CARD = {
     "key": "source2token",
@@ -63,7 +64,7 @@ class Source2Token(nn.Module):
         self, x: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch dim"]:
         """Return the weighted sum of the tokens; zeros for a sequence without real tokens."""
-        return (self.weights(x, mask) * x).sum(dim=1)
+        return (show("source2token", self.weights(x, mask)) * x).sum(dim=1)
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """Return the weights that the paper regularises by L2: both matrices, no bias."""

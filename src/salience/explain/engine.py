@@ -126,6 +126,7 @@ def _dress(
     seed: int,
 ) -> list[Explanation]:
     kinds = kinds_of(model.schema.inputs)
+    medians = {c.name: c.baseline for c in model.schema.inputs if c.kind == "number" and c.baseline is not None}
     predictions = _predictions(model, outputs)
     return [
         Explanation(
@@ -151,6 +152,7 @@ def _dress(
             against_index=target.against,
             target_column=model.schema.target.name if model.schema.target else "",
             evidence=attribution.evidence,
+            medians=medians,
         )
         for inputs, name, target, attribution, (prediction, probability) in zip(
             records(model, frame), frame.index, targets, found, predictions, strict=True

@@ -104,6 +104,7 @@ class Explanation:
         target_column: name of the predicted column; :data:`NEXT_TOKEN`, or the text whose log-probability it is.
         evidence: what else a view can show, such as attention maps by name.
         truth: the true class or number where it is known; it is not looked at.
+        medians: training median of each number column, to compare a cell with; empty where it is not known.
     """
 
     units: tuple[Unit, ...]
@@ -130,6 +131,7 @@ class Explanation:
     target_column: str = ""
     evidence: dict[str, Any] = field(default_factory=dict, compare=False)
     truth: Any = None
+    medians: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.values):

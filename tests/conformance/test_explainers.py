@@ -12,7 +12,7 @@ from salience.explain.methods.gradient_x_input import GradientXInput
 from salience.explain.methods.integrated_gradients import CARD as COMPLETE_CARD
 from salience.explain.methods.integrated_gradients import IntegratedGradients
 from salience.explain.target import resolve
-from salience.testing.explainers import CHECKS, check_explainer, checks_for
+from salience.testing.explainers import CHECKS, built, check_explainer, checks_for
 
 torch.set_num_threads(1)
 CARDS = {card.key: card for card in registry.cards("explainer")}
@@ -25,7 +25,7 @@ def test_the_first_set_is_registered():
 
 @pytest.mark.parametrize(("key", "name"), CASES, ids=[f"{k}-{n}" for k, n in CASES])
 def test_explainer_passes(key, name):
-    CHECKS[name](registry.load("explainer", key)(), CARDS[key].fields)
+    CHECKS[name](built(CARDS[key]), CARDS[key].fields)
 
 
 class Broken(IntegratedGradients):
@@ -62,7 +62,8 @@ class StatesAnotherGap(Broken):
 
 class IgnoresTarget(IntegratedGradients):
     def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
-        if len(targets) and targets[0].quantity == "log-odds" and targets[0].against is None:
+        asked = len(targets) and targets[0].quantity == "log-odds" and targets[0].against is None
+        if asked and frame["review"].iloc[0] != "awful poor bad":
             targets = resolve(model.schema, "predicted", model.outputs(frame))
         found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
         return [replace(a, forwards=a.forwards + 1) for a in found]
@@ -70,7 +71,7 @@ class IgnoresTarget(IntegratedGradients):
 
 class SkipsPictures(Broken):
     def spoil(self, a, model, frame):
-        if "image" not in model.groups:
+        if "image" not in model.groups or frame["review"].eq("").all():
             return a
         values = a.values.copy()
         values[:16] = np.nan
@@ -102,6 +103,39 @@ class NeedsRows(IntegratedGradients):
         return super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
 
 
+class NeedsUnits(Broken):
+    def spoil(self, a, model, frame):
+        whole = (
+            frame["review"].str.len().gt(0).any() or not frame["title"].eq("").all() or "photo" not in frame
+        )
+        return a if whole or frame["age"].isna().any() else replace(a, values=np.full_like(a.values, np.inf))
+
+
+class LosesTheSign(Broken):
+    def spoil(self, a, model, frame):
+        against = len(frame) == 1 and frame["review"].iloc[0] == "awful poor bad"
+        return replace(a, values=np.abs(a.values)) if against else a
+
+
+class HidesNan(Broken):
+    def spoil(self, a, model, frame):
+        return replace(a, values=np.nan_to_num(a.values))
+
+
+class DependsOnMemory(IntegratedGradients):
+    def attribute(self, model, frame, targets, *, seed=0, memory_mb=256):
+        found = super().attribute(model, frame, targets, seed=seed, memory_mb=memory_mb)
+        scale = 1 if memory_mb > 1 else 2
+        return [replace(a, values=scale * a.values) for a in found]
+
+
+class SpendsTooMuch(Broken):
+    max_forwards = 10
+
+    def spoil(self, a, model, frame):
+        return replace(a, forwards=a.forwards + 100)
+
+
 BROKEN = {
     "linear": (Doubles, {"complete": False}),
     "zero": (SeesNoZero, {}),
@@ -113,6 +147,11 @@ BROKEN = {
     "state": (LeavesEvaluationMode, {}),
     "seed": (DrawsFromNowhere, {}),
     "empty": (NeedsRows, {}),
+    "neutral": (NeedsUnits, {}),
+    "negative": (LosesTheSign, {}),
+    "nan": (HidesNan, {}),
+    "memory": (DependsOnMemory, {}),
+    "long": (SpendsTooMuch, {}),
 }
 
 

@@ -17,7 +17,7 @@ from salience.explain.faithfulness import measure
 from salience.explain.language import LanguageView, explain_language, mixing
 from salience.explain.language.reading import CONTEXT, read, token_spans, without, word_spans
 from salience.explain.words import check
-from salience.testing.explainers import CHECKS, LANGUAGE, checks_for
+from salience.testing.explainers import CHECKS, LANGUAGE, built, checks_for
 from salience.testing.language_toy import WEIGHTS, ToyLanguageModel, toy_contexts, toy_tokenizer
 
 torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def values(explanation):
 
 @pytest.mark.parametrize(("key", "name"), CASES, ids=[f"{k}-{n}" for k, n in CASES])
 def test_explainer_passes_on_language_models(key, name):
-    CHECKS[name](registry.load("explainer", key)(), CARDS[key].fields, LANGUAGE)
+    CHECKS[name](built(CARDS[key]), CARDS[key].fields, LANGUAGE)
 
 
 @pytest.mark.parametrize("method", KNOWING)

@@ -7,6 +7,7 @@ language model (:mod:`salience.testing.language_toy`).
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from salience.core import registry
+from salience.core.registry import Card
 from salience.explain.attribution import Attribution
 from salience.explain.rows import records
 from salience.explain.target import Target, resolve, score
@@ -22,6 +25,9 @@ from salience.testing.toy import CLASSES, LinearToy, ToyFailureError, toy_frame
 
 EXACT = 1e-7
 ROWS = 5
+LONG = 5000  # words of a long row
+BUDGET = 64  # evaluations of a long row, for methods that take a limit
+LIMITS = ("max_forwards", "samples")  # attributes of an explainer that bound its evaluations
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Subject:
         curved: a task whose nonlinear model is checked for completeness.
         opposites: a task, and two targets of which one is the other with the sign turned.
         holes: from a seed to a model, rows, and rows with empty cells, of all kinds of unit.
+        negative: a model, a row, and a target that everything in the row speaks against.
+        long: a model, and a row of 5,000 words.
     """
 
     model: Callable[..., Any]
@@ -46,21 +54,32 @@ class Subject:
     curved: str
     opposites: tuple[str, Any, Any]
     holes: Callable[[int], tuple[Any, pd.DataFrame, pd.DataFrame]]
+    negative: Callable[[], tuple[Any, pd.DataFrame, Any]]
+    long: Callable[[], tuple[Any, pd.DataFrame]]
 
 
 def _table_holes(seed: int) -> tuple[LinearToy, pd.DataFrame, pd.DataFrame]:
     frame = toy_frame(ROWS, seed, image=True)
-    empty = {"title": "", "review": "", "age": np.nan, "department": [None, "hats"], "photo": None}
-    return LinearToy(image=True), frame, frame.iloc[:2].assign(**empty)
+    cells = {"title": "", "review": ["", "dress"], "age": np.nan, "department": [None, "hats"], "photo": None}
+    return LinearToy(image=True), frame, frame.iloc[:2].assign(**cells)
+
+
+def _table_negative() -> tuple[LinearToy, pd.DataFrame, str]:
+    cells = {"title": "thin", "review": "awful poor bad", "age": 20.0, "price": 50.0, "department": "tops"}
+    return LinearToy(), toy_frame(1, 0).assign(**cells), "yes"
+
+
+def _table_long() -> tuple[LinearToy, pd.DataFrame]:
+    return LinearToy(), toy_frame(1, 0).assign(review=" ".join(["good dress , bad"] * (LONG // 4)))
 
 
 def _language_holes(seed: int) -> tuple[LanguageToy, pd.DataFrame, pd.DataFrame]:
     frame = toy_contexts(ROWS, seed)
-    return (
-        LanguageToy(),
-        frame,
-        pd.DataFrame({"context": pd.Series(["", " ", "\n\n", "the\ncrown ,  \n"], dtype=object)}),
-    )
+    return LanguageToy(), frame, _contexts("", " ", "\n\n", "the", "the\ncrown ,  \n")
+
+
+def _contexts(*texts: str) -> pd.DataFrame:
+    return pd.DataFrame({"context": pd.Series(list(texts), dtype=object)})
 
 
 TABLE = Subject(
@@ -71,6 +90,8 @@ TABLE = Subject(
     "multiclass",
     ("binary", *CLASSES["binary"]),
     _table_holes,
+    _table_negative,
+    _table_long,
 )
 LANGUAGE = Subject(
     lambda task="", variant="linear", fail_after=None: LanguageToy(variant, fail_after=fail_after),
@@ -80,6 +101,8 @@ LANGUAGE = Subject(
     "next token",
     ("next token", ("king", "queen"), ("queen", "king")),
     _language_holes,
+    lambda: (LanguageToy(), _contexts("she not she not"), ("king", "dog")),
+    lambda: (LanguageToy(), _contexts("the crown " * (LONG // 2))),
 )
 
 
@@ -111,7 +134,7 @@ def check_zero(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -
     """A model that ignores its input gives zeros."""
     for task in subject.zero:
         found, _ = run(explainer, subject.model(task, "zero"), subject.frame(ROWS, 2, task))
-        largest = max(np.abs(a.values).max() for a in found)
+        largest = max(np.abs(a.values[np.isfinite(a.values)]).max(initial=0) for a in found)
         _say(largest == 0, f"a model that ignores its input got a value of {largest:.2g}")
 
 
@@ -144,11 +167,11 @@ def check_complete(explainer: Any, card: dict[str, Any], subject: Subject = TABL
 
 
 def check_target(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
-    """What speaks for one of two speaks against the other; a method without target gives the same."""
+    """What speaks for one of two speaks against the other; a method without target or signs gives the same."""
     task, *targets = subject.opposites
     model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 5, task)
     one, other = (run(explainer, model, frame, target)[0] for target in targets)
-    sign = -1.0 if card.get("uses_target", True) else 1.0
+    sign = -1.0 if card.get("uses_target", True) and card["signed"] else 1.0
     for a, b in zip(one, other, strict=True):
         same = np.allclose(a.values, sign * b.values, atol=EXACT, equal_nan=True)
         _say(same, "the values do not follow the target")
@@ -214,7 +237,7 @@ def check_seed(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -
     same = all(np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(first, again, strict=True))
     _say(same, "the same seed gives other numbers")
     moved = any(not np.array_equal(a.values, b.values) for a, b in zip(first, other, strict=True))
-    _say(moved or not card.get("control"), "a random control gives the same numbers for another seed")
+    _say(moved or not card.get("drawn"), "a random control gives the same numbers for another seed")
 
 
 def check_empty(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
@@ -222,6 +245,91 @@ def check_empty(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) 
     task = subject.opposites[0]
     found, _ = run(explainer, subject.model(task), subject.frame(3, 0, task).iloc[:0])
     _say(found == [], "a frame without rows does not give an empty list")
+
+
+def check_neutral(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """A row from which everything was taken away is explained like any other."""
+    model, frame, _ = subject.holes(10)
+    gone = pd.DataFrame([model.remove(row, model.units(row)) for row in records(model, frame)])
+    for row, attribution in zip(records(model, gone), run(explainer, model, gone)[0], strict=True):
+        units = model.units(row)
+        _say(attribution.values.shape == (len(units),), "there is not one value a unit")
+        claimed = np.array([unit.kind in card["kinds"] for unit in units], dtype=bool)
+        _say(np.isfinite(attribution.values[claimed]).all(), "a row without its units has no finite values")
+
+
+def check_negative(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """Where every unit speaks against the target, the values of a method with signs say so."""
+    model, frame, target = subject.negative()
+    values = run(explainer, model, frame, target)[0][0].values
+    _say(
+        np.nansum(values) < 0,
+        f"everything speaks against the target, the values add up to {np.nansum(values):.2g}",
+    )
+    _say(
+        np.nanmax(values) <= 0.1 * np.nanmax(np.abs(values)),
+        "a unit that speaks against it has a value above zero",
+    )
+
+
+def check_nan(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """A model that answers NaN is no reason to fail; a control that does not call it keeps its values."""
+    task = subject.opposites[0]
+    model, frame = subject.model(task), subject.frame(2, 11, task)
+    targets = resolve(model.schema, subject.opposites[1], model.outputs(frame))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    answer = model.outputs
+    model.outputs = lambda part: np.full_like(answer(part), np.nan)
+    for row, attribution in zip(
+        records(model, frame), explainer.attribute(model, frame, targets, seed=0, memory_mb=64), strict=True
+    ):
+        _say(attribution.values.shape == (len(model.units(row)),), "there is not one value a unit")
+        signs = card.get("uses_target", True) and np.isfinite(attribution.values).any()
+        _say(not signs, "a model that answers NaN got a finite value")
+
+
+def check_memory(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """A small memory budget changes the calls of the model, and no number."""
+    task = subject.opposites[0]
+    model, frame = subject.model(task, "nonlinear"), subject.frame(ROWS, 12, task)
+    targets = resolve(model.schema, "predicted", model.outputs(frame))
+    large, small = (
+        explainer.attribute(model, frame, targets, seed=0, memory_mb=memory_mb) for memory_mb in (256, 0.05)
+    )
+    for a, b in zip(large, small, strict=True):
+        same = np.allclose(a.values, b.values, atol=EXACT, equal_nan=True)
+        _say(same, "a small memory budget gives other values")
+
+
+def check_long(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> None:
+    """A row of 5,000 words has a value for each, within the evaluations that the method was allowed."""
+    model, frame = subject.long()
+    limited = with_limit(explainer, BUDGET)
+    found, _ = run(limited, model, frame)
+    units = model.units(records(model, frame)[0])
+    claimed = np.array([unit.kind in card["kinds"] for unit in units])
+    _say(len(units) >= LONG and found[0].values.shape == (len(units),), "there is not one value a unit")
+    _say(np.isfinite(found[0].values[claimed]).all(), "a unit of a long row has no finite value")
+    if limited is not explainer:
+        allowed = BUDGET + 8  # the whole and the empty row, and two ends of a path
+        _say(found[0].forwards <= allowed, f"{found[0].forwards} evaluations, {allowed} were allowed")
+
+
+def with_limit(explainer: Any, evaluations: int) -> Any:
+    """Return a copy of an explainer that may evaluate less, or the explainer itself where it has no limit."""
+    if hasattr(explainer, "explainer"):  # one that changes another's values
+        changed = copy(explainer)
+        changed.explainer = with_limit(explainer.explainer, evaluations)
+        return changed
+    names = [name for name in LIMITS if hasattr(explainer, name)]
+    if not names:
+        return explainer
+    changed = copy(explainer)
+    for name in names:
+        setattr(changed, name, evaluations)
+    return changed
 
 
 CHECKS: dict[str, Callable[..., None]] = {
@@ -235,15 +343,36 @@ CHECKS: dict[str, Callable[..., None]] = {
     "state": check_state,
     "seed": check_seed,
     "empty": check_empty,
+    "neutral": check_neutral,
+    "negative": check_negative,
+    "nan": check_nan,
+    "memory": check_memory,
+    "long": check_long,
 }
 
 
 def checks_for(card: dict[str, Any]) -> list[str]:
     """Return the names of the checks that a card asks for.
 
-    Exact contributions and zeros are asked of methods whose card says ``exact_linear``; the rest of all.
+    Exact contributions are asked of methods whose card says ``exact_linear``; zeros of these and of those that watch the
+    answer fall (a bare gradient at a zero embedding is none); signs of those that have signs and are no control. A
+    method that needs a special model is left out.
     """
-    return [name for name in CHECKS if card["exact_linear"] or name not in ("linear", "zero")]
+    if card["needs"] not in ("black_box", "white_box"):
+        return []
+    targeted = card.get("uses_target", True)
+    signs = targeted and card["signed"] and "text" in card["kinds"] and not card.get("control")
+    falls = targeted and (card["exact_linear"] or card["needs"] == "black_box")
+    asked = {"linear": card["exact_linear"], "zero": falls, "negative": signs}
+    return [name for name in CHECKS if asked.get(name, True)]
+
+
+def built(card: Card) -> Any:
+    """Return the explainer of a card with its tiny options; the oracle knows that every other unit matters."""
+    entry = registry.load("explainer", card.key)
+    if card.key != "oracle":
+        return entry(**card.get("tiny", {}))
+    return entry(region=lambda row, units: np.arange(len(units)) % 2 == 0)
 
 
 def check_explainer(explainer: Any, card: dict[str, Any], subject: Subject = TABLE) -> dict[str, str]:

@@ -35,6 +35,7 @@ CARD = {
     "tasks": ["classification", "regression"],
     "cost": "four forward passes a unit a round, 2,048 passes a row at most",
     "defaults": {"tolerance": 0.02, "max_forwards": 2048, "exact": 10},
+    "tiny": {"max_forwards": 256, "exact": 6},
 }
 PAIRS_A_PART = 2  # coalitions with their complements that a round adds for each part
 

@@ -31,6 +31,7 @@ CARD = {
     "tasks": ["classification", "regression"],
     "cost": "1,000 forward passes a row",
     "defaults": {"samples": 1000, "kernel_width": 0.25, "penalty": 1.0},
+    "tiny": {"samples": 200},
 }
 
 

@@ -32,6 +32,7 @@ CARD = {
     "tasks": ["classification", "regression"],
     "cost": "two forward passes a unit and pair of orders, 4 pairs at least, 2,048 passes a row at most",
     "defaults": {"tolerance": 0.02, "max_forwards": 2048, "exact": 10},
+    "tiny": {"max_forwards": 256, "exact": 6},
 }
 PAIRS = 4  # orders with their reverses, evaluated between two looks at the standard errors
 

@@ -31,6 +31,7 @@ CARD = {
     "tasks": ["classification", "regression"],
     "cost": "1,000 forward passes a row",
     "defaults": {"samples": 1000, "keep": 0.5},
+    "tiny": {"samples": 200},
 }
 
 

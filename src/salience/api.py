@@ -323,7 +323,7 @@ class Predictor:
         explanations = self.explain(self.sample(frame, explain_rows or self.config.explain.rows))
         context = AuditContext(
             self.model, self.schema, frames, explanations=tuple(explanations), cost=self.cost(),
-            seed=self.config.seed, quick=self.config.audit.quick,
+            seed=self.config.seed, quick=self.config.audit.quick, profile=self.config.audit.profile,
         )  # fmt: skip
         findings = audit_engine.audit(context, checks or self.config.audit.checks)
         test = self.evaluate(frame)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from salience.api import KIND, MODEL_FILES, Predictor
 from salience.audit import engine as audit_engine
+from salience.audit import levels
 from salience.audit.baselines import Baseline, fit_baselines
 from salience.audit.context import AuditContext
 from salience.core import metrics
@@ -242,6 +243,7 @@ class _Run:
         context = AuditContext(
             self.predictor.model, self.predictor.schema, frames, baselines=baselines, explanations=tuple(explanations),
             cost=self.predictor.cost(), seed=config.seed, quick=config.audit.quick,
+            profile=config.audit.profile, data=self.table.sha256,
         )  # fmt: skip
         findings = audit_engine.audit(context, config.audit.checks)
         write_json(self.folder / "findings.json", [finding.to_json() for finding in findings])
@@ -262,7 +264,8 @@ class _Run:
         total = round(time.perf_counter() - self.started, 1)
         logger.info("complete: %s s", total)
         mark_complete(
-            self.folder, KIND, MODEL_FILES, source=self.table.name, data=self.table.sha256, seconds=total
+            self.folder, KIND, MODEL_FILES, source=self.table.name, data=self.table.sha256, seconds=total,
+            evidence=levels.binding(self.folder),
         )
         (self.folder / CHECKPOINT).unlink(missing_ok=True)  # only now: until then a killed run needs it
         return RunResult(self.folder, path, scores, tuple(findings))

@@ -50,11 +50,13 @@ class AuditConfig:
         checks: keys of the checks; none for all.
         quick: look at fewer rows and resamples.
         baselines: fit the baselines to compare with.
+        profile: file with the agent profile, for the level of interpretability; see ``salience level --template``.
     """
 
     checks: tuple | None = None
     quick: bool = False
     baselines: bool = True
+    profile: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ class AuditContext:
         cost: what is known of the training: ``train_seconds``, ``model_bytes``.
         seed: seed of every sample and resample.
         quick: look at fewer rows and resamples.
+        profile: the agent profile, as a mapping or the path of its file; None where it is not known.
+        evidence: what was measured elsewhere, as :class:`salience.audit.levels.Evidence`.
+        data: SHA-256 of the data; empty where it is not known.
+        findings: answers of the checks that ran before.
     """
 
     model: Any
@@ -37,6 +41,10 @@ class AuditContext:
     cost: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     quick: bool = False
+    profile: Any = None
+    evidence: tuple = ()
+    data: str = ""
+    findings: tuple = ()
 
     def __post_init__(self) -> None:
         self.baselines = {

@@ -33,6 +33,7 @@ def audit(context: AuditContext, checks: Sequence[str] | None = None, quick: boo
     with Stage("audit", len(chosen)) as stage:
         for card in chosen:
             findings += run_check(card, registry.load("check", card.key), context)
+            context.findings = tuple(findings)
             stage.step(card.key)
     return findings
 

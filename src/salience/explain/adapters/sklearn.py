@@ -42,7 +42,7 @@ def from_sklearn(
     _check_fitted(estimator)
     classes = _sklearn_classes(estimator)
     rows, call = _as_fitted(estimator, frame, target)
-    if len(rows.columns) == 1 and rows.dtypes.iloc[0] == object:
+    if len(rows.columns) == 1 and not pd.api.types.is_numeric_dtype(rows.dtypes.iloc[0]):
         kinds = dict.fromkeys(rows.columns, "text") | dict(kinds or {})
     answer = checked(_predict(estimator, call, classes), classes, type(estimator).__name__)
     return CallableModel(answer, rows, target, classes, kinds)

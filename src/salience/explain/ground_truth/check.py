@@ -1,7 +1,7 @@
 """Test explainers on a model that is known to use a known region: train a twin, check it, score its explanations."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from salience.data.schema import Schema
 from salience.explain import engine
 from salience.explain.explanation import Explanation
 from salience.explain.ground_truth.design import Altered, Design, alter
-from salience.explain.ground_truth.localisation import Localisation, dilated, localise, summarise
+from salience.explain.ground_truth.localisation import Localisation, dilated, finite_mean, localise, summarise
 from salience.explain.model import BlackBox
 
 Fit = Callable[[Schema, pd.DataFrame, pd.DataFrame], BlackBox]
+Methods = Sequence[str] | Mapping[str, Mapping[str, Any]]
 MARGIN = 0.05  # by which accuracy must exceed what the old features allow
 FLIPS = 0.95  # share of predictions that must follow the manipulation
-ALL = "all"
+ALL, ORACLE = "all", "oracle"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def check_methods(
     trainer: Any,
     frame: pd.DataFrame,
     design: Design,
-    methods: Sequence[str] | None = None,
+    methods: Methods | None = None,
     *,
     schema: Schema | None = None,
     rows: int = 64,
@@ -116,7 +117,8 @@ def check_methods(
             and validation rows that returns a model of :mod:`salience.explain.model`.
         frame: rows with the target, which has as many classes as the design.
         design: how rows are changed; see :class:`~salience.explain.ground_truth.design.Design`.
-        methods: keys of explainers; all that are defined for the model if none.
+        methods: keys of explainers, or keys and options; all that are defined for the model if none. The oracle is told
+            the region.
         schema: schema of the rows; the predictor's own, or what it infers, if none.
         rows: test rows that are explained, drawn at random.
         seed: seed of splits, draws, and methods.
@@ -176,7 +178,7 @@ def _twin(trainer: Any) -> Fit:
 def score_methods(
     model: BlackBox,
     test: Altered,
-    methods: Sequence[str] | None = None,
+    methods: Methods | None = None,
     *,
     rows: int = 64,
     seed: int = 0,
@@ -189,7 +191,8 @@ def score_methods(
     Args:
         model: a model that :func:`preconditions` finds nothing wrong with.
         test: changed rows that it has not seen.
-        methods: keys of explainers; all that are defined for the model if none.
+        methods: keys of explainers, or keys and options; all that are defined for the model if none. The oracle is told
+            the region.
         rows: rows that are explained, drawn at random.
         seed: seed of the draw and of the methods.
         memory_mb: memory for one pass of the model, in MiB.
@@ -198,10 +201,14 @@ def score_methods(
     frame = test.frame.iloc[chosen]
     labels = np.array(test.classes, dtype=object)[test.label[chosen]]
     lines: list[dict[str, Any]] = []
-    names = methods if methods is not None else [card.key for card in registry.cards("explainer")]
-    with Stage("ground truth", len(names)) as stage:
-        for name in names:
-            lines += _method_lines(model, test, frame, labels, name, seed, memory_mb)
+    asked = methods if methods is not None else [card.key for card in registry.cards("explainer")]
+    options = asked if isinstance(asked, Mapping) else {name: {} for name in asked}
+    with Stage("ground truth", len(options)) as stage:
+        for name, chosen_options in options.items():
+            own = {"region": test.region, **chosen_options} if name == ORACLE else chosen_options
+            lines += _method_lines(
+                model, test, frame, labels, name, {"options": own, "seed": seed, "memory_mb": memory_mb}
+            )
             stage.step(name)
     if methods is None:  # what is not defined here was not asked for
         lines = [line for line in lines if not line["refused"]]
@@ -214,13 +221,10 @@ def _method_lines(
     frame: pd.DataFrame,
     labels: np.ndarray,
     name: str,
-    seed: int,
-    memory_mb: Any,
+    how: dict[str, Any],
 ) -> list[dict[str, Any]]:
     try:
-        explanations = engine.explain(
-            model, frame, method=name, seed=seed, memory_mb=memory_mb, faithfulness=False
-        )
+        explanations = engine.explain(model, frame, method=name, faithfulness=False, **how)
     except UnsupportedError as error:
         return [{"method": name, "class": ALL, "rows": 0, "refused": str(error)}]
     scored = [score_explanation(explanation, test) for explanation in explanations]
@@ -237,11 +241,8 @@ def _method_lines(
 
 
 def _means(scored: list[tuple[Localisation, float, float]]) -> dict[str, float]:
-    more = np.array([(grown, pixels) for _, grown, pixels in scored], dtype=float).reshape(-1, 2)
-    with np.errstate(all="ignore"):
-        known = np.isfinite(more)
-        extra = np.where(known, more, 0).sum(axis=0) / known.sum(axis=0)
-    return {**summarise([score for score, _, _ in scored]), "grown": extra[0], "pixels": extra[1]}
+    scores, grown, pixels = zip(*scored, strict=True) if scored else ((), (), ())
+    return {**summarise(scores), "grown": finite_mean(grown), "pixels": finite_mean(pixels)}
 
 
 def score_explanation(explanation: Explanation, test: Altered) -> tuple[Localisation, float, float]:

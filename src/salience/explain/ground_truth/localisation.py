@@ -128,9 +128,9 @@ def summarise(scores: Sequence[Localisation]) -> dict[str, float]:
     """
     table = {name: np.array([getattr(score, name) for score in scores], dtype=float) for name in MEASURES}
     known = np.isfinite(table["attr"])
-    means = {name: _mean(values) for name, values in table.items()}
+    means = {name: finite_mean(values) for name, values in table.items()}
     low, high = mean_interval(table["attr"][known])
-    uniform = _mean(table["uniform"][known])
+    uniform = finite_mean(table["uniform"][known])
     lift = means["attr"] / uniform if uniform > 0 else np.nan
     return {
         **means,
@@ -142,6 +142,8 @@ def summarise(scores: Sequence[Localisation]) -> dict[str, float]:
     }
 
 
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
+def finite_mean(values: Sequence[float]) -> float:
+    """Return the mean of the numbers that are finite; NaN if none is."""
+    found = np.asarray(values, dtype=np.float64)
+    finite = found[np.isfinite(found)]
     return float(finite.mean()) if len(finite) else np.nan

@@ -1,6 +1,6 @@
 """Explain what a language model expects next, in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,8 @@ def explain_language(
     target: str | None = None,
     contrast: str | None = None,
     continuation: str | None = None,
-    method: str = "integrated_gradients",
+    method: Any = "integrated_gradients",
+    options: Mapping[str, Any] | None = None,
     units: str = "words",
     baseline: str = "space",
     removal: str = "delete",
@@ -47,7 +48,8 @@ def explain_language(
             None for the token that the model predicts.
         contrast: what might come in its place.
         continuation: a text whose log-probability is explained, also if it is one token.
-        method: key of an explainer; ``salience list explainers`` shows them.
+        method: key of an explainer, or an explainer; ``salience list explainers`` shows them.
+        options: options of a method that is named by its key.
         units: ``"words"`` or ``"tokens"``.
         baseline: neutral input of gradient methods, see :class:`salience.explain.language.view.LanguageView`.
         removal: how words are taken away, see there.
@@ -71,7 +73,14 @@ def explain_language(
         spec = partial(_tokens, tokenizer, target, contrast)
     frame = pd.DataFrame({CONTEXT: pd.Series(list(contexts), dtype=object)})
     return explain(
-        view, frame, method=method, target=spec, seed=seed, memory_mb=memory_mb, faithfulness=faithfulness
+        view,
+        frame,
+        method=method,
+        options=options,
+        target=spec,
+        seed=seed,
+        memory_mb=memory_mb,
+        faithfulness=faithfulness,
     )
 
 

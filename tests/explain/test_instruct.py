@@ -16,7 +16,6 @@ from salience.explain.words.free_text import language, problems, quoted_parts, r
 from salience.explain.words.instruct import (
     instructed,
     instructed_all,
-    masked,
     question,
     rejections,
     scored,
@@ -344,17 +343,6 @@ def test_negative_only_and_one_token():
     e = made((-1.0,), "poor")
     with ChatServer('"poor" (-1.00) is the strongest evidence against positive.') as server:
         assert instructed(e, client(server)).kept
-
-
-# -- masking -------------------------------------------------------------------------------------------
-
-
-def test_label_words_are_masked():
-    labels = ["Sci/Tech", "Sports", "World"]
-    text = "The sport's fans: WORLD records, worldly sports; tech-savvy. Worlds apart."
-    expected = "The {label} fans: {label} records, worldly {label}; {label}-savvy. {label} apart."
-    assert masked(text, labels) == expected
-    assert masked("no change", ["no", "é"]) == "no change"
 
 
 # -- a model on this machine ---------------------------------------------------------------------------

@@ -8,10 +8,9 @@ uncheckable statement rejects it, and the template stands.
 """
 
 import math
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from salience.core.progress import Stage
 from salience.explain.explanation import Explanation
 from salience.explain.phrasing import clean, written
 from salience.explain.words.endpoints import Endpoint, EndpointError, Reply
-from salience.explain.words.free_text import DECIMALS, Problem, folded, language, problems, read, scale
+from salience.explain.words.free_text import DECIMALS, Problem, language, problems, read, scale
 from salience.explain.words.sentences import Words
 
 SHOWN = 400  # parts of the input that a question holds; of a longer one the strongest
@@ -217,28 +216,3 @@ def judged(reply: Reply, explanation: Explanation, lang: str = "en") -> list[Pro
         return [Problem("empty")]
     cut = [] if reply.whole else [Problem("cut off", "the answer ends at the limit of tokens")]
     return cut + problems(read(reply.text, explanation, lang=lang), explanation)
-
-
-# -- masking -------------------------------------------------------------------------------------------
-
-
-def masked(text: str, labels: Iterable[str], placeholder: str = "{label}") -> str:
-    """Return a text with the words of labels replaced, so that it does not give the answer away.
-
-    Every word of every label is replaced wherever it stands as a whole word, with or without an ending ``s``,
-    ``'s`` or ``es``; case does not count. Marks, and words of a label with fewer than three letters, are left.
-
-    Args:
-        text: what is shown.
-        labels: names of the classes; all of them, since the absence of one is a hint as well.
-        placeholder: what stands in their place.
-    """
-    words = {re.escape(_stem(word)) for label in labels for word in folded(label) if len(word) > 2}
-    if not words:
-        return text
-    pattern = rf"(?<!\w)(?:{'|'.join(sorted(words, key=len, reverse=True))})(?:['’]?s|es)?(?!\w)"
-    return re.sub(pattern, lambda match: placeholder, text, flags=re.IGNORECASE)
-
-
-def _stem(word: str) -> str:
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word

@@ -264,7 +264,8 @@ class Predictor:
         self,
         rows: Any,
         *,
-        method: str | None = None,
+        method: Any = None,
+        options: Mapping[str, Any] | None = None,
         target: Any = "predicted",
         seed: int | None = None,
         faithfulness: bool = True,
@@ -273,7 +274,8 @@ class Predictor:
 
         Args:
             rows: a data frame, one row as a dictionary or series, or a file.
-            method: key of an explainer; see ``salience list explainers``.
+            method: key of an explainer, see ``salience list explainers``, or an explainer of your own.
+            options: options of a method that is named by its key.
             target: ``"predicted"``, a class, or a pair of classes to contrast.
             seed: seed of random orders; the run's own if none.
             faithfulness: measure comprehensiveness and sufficiency beside a random control.
@@ -285,6 +287,7 @@ class Predictor:
             self.model,
             self.schema.parse(frame, target=False),
             method=method or explain.method,
+            options=options,
             target=target,
             seed=self.config.seed if seed is None else seed,
             memory_mb=explain.memory_mb,

@@ -37,7 +37,7 @@ def attribute_again(
 ) -> list[Attribution]:
     """Return new attributions of the rows and targets of explanations, with their seed."""
     targets: list[Target] = [target_of(e) for e in group]
-    frame = to_frame(model, [e.inputs for e in group])
+    frame = to_frame(model, [e.inputs for e in group]).set_axis([e.row for e in group])
     return explainer.attribute(model, frame, targets, seed=group[0].seed, memory_mb=memory_mb)
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from salience.explain.answers import scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import grid, order_of, tops
 from salience.explain.scores import Scores, by_removal, one_of
 
@@ -53,6 +54,10 @@ class AOPC:
     order: str = "area"
     steps: int = 32
 
+    def __post_init__(self) -> None:
+        one_of("order", self.order, ORDERS)
+        within("steps", self.steps, 1)
+
     @property
     def better(self) -> str:
         """Whether a good explanation has a ``"higher"`` or a ``"lower"`` score."""
@@ -66,12 +71,7 @@ class AOPC:
         seed: int = 0,
         memory_mb: int | float = 256,
     ) -> Scores:
-        """Return the area of each explanation.
-
-        Raises:
-            ConfigError: unknown order.
-        """
-        one_of("order", self.order, ORDERS)
+        """Return the area of each explanation."""
         convention = (
             f"{ORDERS[self.order]}: 1/(L+1) · Σ p(x) − p(x without the first k units), k = 0 … L, in at most "
             f"{self.steps} steps; p is the {scale_words(model, explanations)}; a removed unit gets its neutral value."

@@ -11,6 +11,7 @@ from salience.core.stats import generator
 from salience.explain.answers import scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops, order_of, shares, with_nothing
 from salience.explain.scores import Scores, by_removal, one_of, random_sets
 
@@ -68,6 +69,12 @@ class FFidelity:
     rate: float = 0.2
     draws: int = 8
 
+    def __post_init__(self) -> None:
+        one_of("part", self.part, PARTS)
+        within("share_masked", self.share_masked, 0, 1)
+        within("rate", self.rate, 0, 1)
+        within("draws", self.draws, 1)
+
     @property
     def better(self) -> str:
         """Whether a good explanation has a ``"higher"`` or a ``"lower"`` score."""
@@ -81,12 +88,7 @@ class FFidelity:
         seed: int = 0,
         memory_mb: int | float = 256,
     ) -> Scores:
-        """Return the fidelity of each explanation.
-
-        Raises:
-            ConfigError: unknown part.
-        """
-        one_of("part", self.part, PARTS)
+        """Return the fidelity of each explanation."""
         asked = self.finetuned if self.finetuned is not None else model
         return by_removal(
             asked,

@@ -11,6 +11,7 @@ from salience.core.stats import generator
 from salience.explain.answers import quantity_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops, values_of, with_nothing
 from salience.explain.scores import QUANTITY, Scores, by_removal, correlation, random_sets, subset_sums
 
@@ -48,6 +49,10 @@ class FaithfulnessCorrelation:
 
     size: int | float = 0.25
     draws: int = 100
+
+    def __post_init__(self) -> None:
+        within("size", self.size, 1e-9)
+        within("draws", self.draws, 2)
 
     def scores(
         self,

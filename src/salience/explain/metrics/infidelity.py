@@ -10,6 +10,7 @@ from salience.core.stats import generator
 from salience.explain.answers import quantity_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops, values_of, with_nothing
 from salience.explain.scores import QUANTITY, Scores, by_removal, random_sets, subset_sums
 
@@ -48,6 +49,9 @@ class Infidelity:
 
     draws: int = 32
     normalise: bool = False
+
+    def __post_init__(self) -> None:
+        within("draws", self.draws, 1)
 
     def scores(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from salience.explain.answers import scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import grid, order_of, tops
 from salience.explain.scores import Scores, area_under, by_removal
 
@@ -41,6 +42,9 @@ class InsertionAUC:
     """
 
     steps: int = 20
+
+    def __post_init__(self) -> None:
+        within("steps", self.steps, 1)
 
     def scores(
         self,

@@ -12,6 +12,7 @@ from salience.explain.answers import answers, scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.lattice import LARGEST, extremes, in_step
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops, order_of, tops, with_nothing
 from salience.explain.perturb import Perturber
 from salience.explain.scores import ANSWER, Scores
@@ -53,6 +54,11 @@ class NAOPC:
     exact: int = 12
     width: int = 50
     longest: int = 32
+
+    def __post_init__(self) -> None:
+        within("exact", self.exact, 0, 16)
+        within("width", self.width, 1)
+        within("longest", self.longest, 1, LARGEST)
 
     def scores(
         self,

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from salience.core.errors import ConfigError
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import order_of, tops, values_of
 from salience.explain.scores import Scores, one_of
 
@@ -59,6 +60,10 @@ class Plausibility:
     measure: str = "token_f1"
     k: int | None = None
 
+    def __post_init__(self) -> None:
+        one_of("measure", self.measure, MEASURES)
+        within("k", 1 if self.k is None else self.k, 1)
+
     def scores(
         self,
         model: BlackBox,
@@ -70,9 +75,8 @@ class Plausibility:
         """Return the agreement of each explanation, in [0, 1]; NaN where nothing is marked.
 
         Raises:
-            ConfigError: an unknown measure, or a mask that is not one boolean a unit.
+            ConfigError: a mask that is not one boolean a unit.
         """
-        one_of("measure", self.measure, MEASURES)
         begin = perf_counter()
         values = np.array([self._score(e, seed) for e in explanations], dtype=float)
         many = "as many top units as are marked" if self.k is None else f"{self.k} top units"

@@ -14,6 +14,7 @@ from torch import nn
 from salience.core.errors import SalienceError, UnsupportedError
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import values_of
 from salience.explain.reexplain import attribute_again, by_method, explainer_of, why_not
 from salience.explain.scores import Scores, spearman
@@ -55,6 +56,9 @@ class Randomisation:
     last: bool = False
     explainers: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        within("stages", self.stages, 1)
+
     def scores(
         self,
         model: BlackBox,
@@ -83,7 +87,7 @@ class Randomisation:
         over = "with the wholly random model" if self.last else f"mean over at most {self.stages} stages"
         convention = (
             f"Spearman's correlation of |φ| before and after layers were drawn anew, last layer first; {over} of "
-            f"{len(layers)} layers; units without a value are left out."
+            f"{len(layers)} {'layer' if len(layers) == 1 else 'layers'}; units without a value are left out."
         )
         return Scores(values, convention, forwards, perf_counter() - begin, "; ".join(reasons))
 

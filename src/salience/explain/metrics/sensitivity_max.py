@@ -14,6 +14,7 @@ from salience.core.errors import SalienceError, UnsupportedError
 from salience.core.stats import generator
 from salience.explain.explanation import Explanation
 from salience.explain.model import WhiteBox
+from salience.explain.options import within
 from salience.explain.orders import values_of
 from salience.explain.reexplain import attribute_again, by_method, explainer_of, why_not
 from salience.explain.scores import Scores
@@ -57,6 +58,10 @@ class SensitivityMax:
     draws: int = 10
     mean: bool = False
     explainers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        within("radius", self.radius, 0)
+        within("draws", self.draws, 1)
 
     def scores(
         self,

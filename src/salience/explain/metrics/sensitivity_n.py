@@ -10,6 +10,7 @@ from salience.core.stats import generator
 from salience.explain.answers import quantity_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops, grid, values_of, with_nothing
 from salience.explain.scores import QUANTITY, Scores, by_removal, correlation, random_sets, subset_sums
 
@@ -47,6 +48,10 @@ class SensitivityN:
 
     sizes: int = 10
     draws: int = 20
+
+    def __post_init__(self) -> None:
+        within("sizes", self.sizes, 1)
+        within("draws", self.draws, 2)
 
     def scores(
         self,

@@ -7,6 +7,7 @@ import numpy as np
 
 from salience.explain.explanation import Explanation
 from salience.explain.model import WhiteBox
+from salience.explain.options import within
 from salience.explain.scores import Scores
 from salience.explain.soft import soft_scores
 
@@ -44,6 +45,10 @@ class SoftSufficiency:
 
     share: float | None = 0.5
     draws: int = 20
+
+    def __post_init__(self) -> None:
+        within("share", 0.5 if self.share is None else self.share, 0, 1)
+        within("draws", self.draws, 1)
 
     def scores(
         self,

@@ -7,6 +7,7 @@ from salience.explain import eraser
 from salience.explain.answers import scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
+from salience.explain.options import within
 from salience.explain.orders import drops
 from salience.explain.scores import Scores, by_removal
 
@@ -45,6 +46,10 @@ class Sufficiency:
     convention: str = "eraser"
     fractions: Sequence[float] | None = None
 
+    def __post_init__(self) -> None:
+        for fraction in eraser.fractions_of(self.convention, self.fractions):
+            within("fractions", fraction, 0, 1)
+
     def scores(
         self,
         model: BlackBox,
@@ -53,11 +58,7 @@ class Sufficiency:
         seed: int = 0,
         memory_mb: int | float = 256,
     ) -> Scores:
-        """Return the mean drop of the answer of each explanation.
-
-        Raises:
-            ConfigError: unknown convention.
-        """
+        """Return the mean drop of the answer of each explanation."""
         fractions = eraser.fractions_of(self.convention, self.fractions)
         return by_removal(
             model,

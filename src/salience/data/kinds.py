@@ -6,6 +6,7 @@ a category is ``str`` or None; an image is a path, bytes, a PIL image or a uint8
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Text:
 
     def units(self, column: str, value: str) -> tuple[Unit, ...]:
         """Return the words and marks of a text, with character offsets."""
-        return tuple(Unit(column, "text", value[a:b], (a, b)) for a, b in cut(value))
+        return _text_units(column, value)
 
     def remove(self, value: str, units: Sequence[Unit], baseline: str = "") -> str:
         """Return the text without some words; the others are cut as before."""
@@ -56,6 +57,11 @@ class Text:
     def baseline(self, series: pd.Series) -> str:
         """Return the neutral value: no text."""
         return ""
+
+
+@lru_cache(maxsize=256)  # explainers ask for the words of one text again and again
+def _text_units(column: str, value: str) -> tuple[Unit, ...]:
+    return tuple(Unit(column, "text", value[a:b], (a, b)) for a, b in cut(value))
 
 
 class Number:

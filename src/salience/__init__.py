@@ -15,6 +15,7 @@ _PUBLIC = {
     "read": "salience.data.readers",
     "Schema": "salience.data.schema",
     "Explanation": "salience.explain.explanation",
+    "adopt": "salience.explain.adopt",
     "from_torch": "salience.explain.adapters",
     "from_huggingface": "salience.explain.adapters",
     "from_sklearn": "salience.explain.adapters",

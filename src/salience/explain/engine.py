@@ -70,7 +70,7 @@ def explain(
             targets = resolve(model.schema, target, outputs)
             found = explainer.attribute(model, group, targets, seed=seed, memory_mb=memory_mb)
             dressed = _dress(model, group, outputs, targets, found, card, seed)
-            done = _measured(model, dressed, seed, memory_mb) if faithfulness else dressed
+            done = measured(model, dressed, seed, memory_mb) if faithfulness else dressed
             result |= dict(zip(positions.tolist(), done, strict=True))
             for _ in done:
                 stage.step(card.key)
@@ -109,11 +109,12 @@ def _card(method: Any) -> registry.Card:
     )
 
 
-def _measured(
+def measured(
     model: BlackBox, explanations: list[Explanation], seed: int, memory_mb: int | float
 ) -> list[Explanation]:
-    measured = measure(model, explanations, seed=seed, memory_mb=memory_mb)
-    return [replace(e, faithfulness=f) for e, f in zip(explanations, measured, strict=True)]
+    """Return explanations with a measurement of whether they are true."""
+    found = measure(model, explanations, seed=seed, memory_mb=memory_mb)
+    return [replace(e, faithfulness=f) for e, f in zip(explanations, found, strict=True)]
 
 
 def _dress(
@@ -126,8 +127,10 @@ def _dress(
     seed: int,
 ) -> list[Explanation]:
     kinds = kinds_of(model.schema.inputs)
-    medians = {c.name: c.baseline for c in model.schema.inputs if c.kind == "number" and c.baseline is not None}
-    predictions = _predictions(model, outputs)
+    medians = {
+        c.name: c.baseline for c in model.schema.inputs if c.kind == "number" and c.baseline is not None
+    }
+    answers = predictions(model, outputs)
     return [
         Explanation(
             units=model.units(inputs),
@@ -155,12 +158,13 @@ def _dress(
             medians=medians,
         )
         for inputs, name, target, attribution, (prediction, probability) in zip(
-            records(model, frame), frame.index, targets, found, predictions, strict=True
+            records(model, frame), frame.index, targets, found, answers, strict=True
         )
     ]
 
 
-def _predictions(model: BlackBox, outputs: np.ndarray) -> list[tuple[Any, float | None]]:
+def predictions(model: BlackBox, outputs: np.ndarray) -> list[tuple[Any, float | None]]:
+    """Return the predicted class with its probability, or the predicted number, of each row."""
     classes = model.schema.classes
     if classes is None:
         return [(float(value), None) for value in outputs[:, 0]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from salience.core import io
 from salience.core.errors import ConfigError
 from salience.core.unit import Unit
-from salience.explain import markup
+from salience.explain import markup, outside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,12 @@ class Faithfulness:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Faithfulness":
-        """Rebuild from :meth:`to_json`; None stands for a number that is not finite."""
+        """Rebuild from :meth:`to_json`; None stands for a number that is not finite.
+
+        Raises:
+            DataError: a field is missing, unknown or of the wrong kind (SAL-D060).
+        """
+        outside.check_faithfulness(data, {f.name: f.type for f in fields(cls)})
         numbers = {f.name: math.nan for f in fields(cls) if f.type is float and data[f.name] is None}
         interval = tuple(math.nan if end is None else end for end in data["interval"])
         return cls(**{**data, **numbers, "interval": interval})
@@ -147,11 +152,11 @@ class Explanation:
         known = [pair for pair in zip(self.units, self.values, strict=True) if math.isfinite(pair[1])]
         return sorted(known, key=lambda pair: -abs(pair[1]))[:k]
 
-    def words(self, k: int = 4) -> "Words":
-        """Return the explanation in sentences; see :func:`salience.explain.words.verbalize`."""
+    def words(self, k: int = 4, **options: Any) -> "Words":
+        """Return the explanation in sentences; options as in :func:`salience.explain.words.verbalize`."""
         from salience.explain.words import verbalize
 
-        return verbalize(self, k=k)
+        return verbalize(self, k=k, **options)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one line a unit: row, position, column, kind, unit, value, share of all absolute values."""
@@ -174,9 +179,16 @@ class Explanation:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Explanation":
-        """Rebuild from :meth:`to_json`. Pictures come back as bytes, maps as arrays."""
+        """Rebuild from :meth:`to_json`, or from a short form; see :mod:`salience.explain.outside`.
+
+        Pictures come back as bytes, maps as arrays.
+
+        Raises:
+            DataError: the data are no explanation; what is wrong, where, and how to mend it (SAL-D060).
+        """
         import numpy as np
 
+        data = outside.whole(data)
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
         values["units"] = tuple(Unit.from_json(unit) for unit in data["units"])

@@ -32,12 +32,12 @@ class Adapted:
 
         Args:
             rows: a data frame, one row as a dictionary, or (where there is one column) a list of its cells.
-            method: key of an explainer; integrated gradients where gradients exist, else occlusion.
+            method: key of an explainer; integrated gradients where gradients exist, else leave-one-out.
             **options: as of :func:`salience.explain.engine.explain`: target, seed, memory_mb, faithfulness, ….
         """
         from salience.explain.engine import explain
 
-        method = method or ("integrated_gradients" if isinstance(self, WhiteBox) else "occlusion")
+        method = method or ("integrated_gradients" if isinstance(self, WhiteBox) else "leave_one_out")
         return explain(self, self.frame(rows), method=method, **options)
 
     def frame(self, rows: Any) -> pd.DataFrame:

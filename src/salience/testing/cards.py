@@ -219,7 +219,8 @@ def family_checks(card: Card) -> Iterator[Check]:
         return
     name = f"salience.testing.{card.kind}s"
     if importlib.util.find_spec(name) is not None:
-        yield from import_module(name).CHECKS
+        family = import_module(name)
+        yield from family.checks_for(card) if hasattr(family, "checks_for") else family.CHECKS
 
 
 def check_explainer_fields_are_there(card: Card, _: Any) -> None:

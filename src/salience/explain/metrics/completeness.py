@@ -21,6 +21,7 @@ CARD = {
     "convention": "|Σ values − (f(x) − f(x'))|; x' is the method's own neutral input where it states f(x'), else the row without any unit.",
     "better": "lower",
     "family": "axioms",
+    "scale_free": False,
     "needs": "black_box",
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],

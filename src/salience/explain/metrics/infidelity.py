@@ -23,6 +23,7 @@ CARD = {
     "convention": "Mean over random sets S of (Σ values in S − (f(x) − f(x without S)))², in squared units of f.",
     "better": "lower",
     "family": "faithfulness",
+    "scale_free": False,
     "needs": "black_box",
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],

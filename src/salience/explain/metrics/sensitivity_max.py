@@ -29,6 +29,7 @@ CARD = {
     "convention": "max over 10 draws of ‖φ(x + δ) − φ(x)‖₂ / ‖φ(x)‖₂, δ uniform in [−0.02, 0.02] on every number of the embedded input; a norm of 0 counts as 1.",
     "better": "lower",
     "family": "robustness",
+    "scale_free": False,
     "needs": "explainer",
     "kinds": ["text", "image", "number", "category"],
     "tasks": ["classification", "regression"],

@@ -31,6 +31,7 @@ def test_made_up_explanations_cover_every_kind_of_claim():
         "target",
         "evidence",
         "coverage",
+        "decided",
         "nothing",
         "zero",
         "missing",
@@ -76,12 +77,16 @@ def test_html_is_escaped_once(text):
 # -- each wrong claim is caught, and nothing else is ---------------------------------------------------
 
 
+def every_part(explanation: Explanation) -> Words:
+    return verbalize(explanation, coverage=1.0)
+
+
 def plain() -> Explanation:
     explanation = random_explanation(0, text="great dress but awful , awful seams")
     units = tuple(u for u in explanation.units if u.column == "title")
     values = (2.0, 1.0, 0.0, -1.0, -0.5, 0.5, -0.25)
     return replace(
-        explanation, units=units, values=values, inputs={"title": explanation.inputs["title"]},
+        explanation, medians={}, units=units, values=values, inputs={"title": explanation.inputs["title"]},
         kinds={"title": "text"}, target="yes", prediction="yes", probability=0.9, quantity="log-odds",
         signed=True, target_column="opinion", faithfulness=replace(CASES_WITH_TRUTH.faithfulness, scale="probability"),
     )  # fmt: skip
@@ -104,12 +109,12 @@ def altered(words: Words, kind: str, **changes: object) -> Words:
 
 
 def test_plain_sentences():
-    assert str(verbalize(plain())).startswith(
+    assert str(every_part(plain())).startswith(
         "The model predicts “yes” for “opinion” with probability 0.90. "
-        "What speaks most for “yes” is the phrase “great dress” (+3.00, 86 % of all evidence for it), "
-        "followed by the word “awful” (+0.50, 14 %). Together these 2 parts hold 100 % of all evidence for it. "
-        "What speaks most against “yes” is the phrase “awful ,” (−1.50, 86 % of all evidence against it), "
-        "followed by the word “seams” (−0.25, 14 %)."
+        "What speaks most for “yes” is the phrase “great dress” (+3.00, 86 % of all that speaks for it), "
+        "followed by the word “awful” (+0.50, 14 %). Together these two parts make up 100 % of all that speaks for it. "
+        "What speaks most against “yes” is the phrase “awful ,” (−1.50, 86 % of all that speaks against it), "
+        "followed by the word “seams” (−0.25, 14 %). "
     )
 
 
@@ -132,7 +137,7 @@ WRONG = {
 def test_a_wrong_claim_is_caught(problem):
     explanation = plain()
     kind, changes = WRONG[problem]
-    assert check(altered(verbalize(explanation), kind, **changes), explanation) == [problem]
+    assert check(altered(every_part(explanation), kind, **changes), explanation) == [problem]
 
 
 def test_a_wrong_verdict_is_caught():
@@ -172,7 +177,7 @@ def test_a_generator_that_speaks_of_other_numbers_fails(name):
 
 
 def test_a_generator_that_forgets_the_strongest_part_fails():
-    words = verbalize(plain())
+    words = every_part(plain())
     weaker = (replace(words.sentences[1].claims[1], rank=1),)
     sentences = (words.sentences[0], Sentence(write(weaker), weaker), *words.sentences[3:])
     assert check(Words(sentences), plain()) == ["evidence: rank"]
@@ -208,8 +213,8 @@ def test_a_generator_that_is_silent_about_truth_fails():
         ([0.0], "every value is zero"),
         ([-1.0], "Nothing speaks for “yes”."),
         ([1.0], "Nothing speaks against “yes”."),
-        ([math.nan], "7 parts have no value."),
-        ([math.inf, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], "1 part has no value."),
+        ([math.nan], "Seven parts have no value."),
+        ([math.inf, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], "One part has no value."),
     ],
 )
 def test_awkward_values(values, said):
@@ -230,11 +235,11 @@ def test_no_units():
 def test_one_unit():
     explanation = replace(plain(), units=plain().units[:1], values=(0.3,))
     check_words(verbalize, explanation)
-    assert "the word “great” (+0.30, 100 % of all evidence for it)." in str(verbalize(explanation))
+    assert "the word “great” (+0.30, 100 % of all that speaks for it)." in str(verbalize(explanation))
 
 
 def test_the_same_word_twice_is_told_apart_by_position():
-    evidence = [c for c in verbalize(plain()).claims if c.kind == "evidence"]
+    evidence = [c for c in every_part(plain()).claims if c.kind == "evidence"]
     assert [(c.phrase, c.units, c.sign) for c in evidence if "awful" in c.phrase] == [
         ("awful", (5,), 1),
         ("awful ,", (3, 4), -1),

@@ -1,320 +1,342 @@
 """The sentences that describe an explanation: how they are written, and how they are read back.
 
-Every quoted part stands between “ and ”; a ” inside is doubled. Every number in a sentence is a claim. Sentences
-are written here and read here, so that writing and reading cannot drift apart.
+A grammar is a file: ``english.yaml`` says every word, and another language is another file. Each of its lines is a
+:class:`~salience.explain.words.forms.Form` that both writes and reads, so that the two cannot drift apart. Every
+number in a sentence is a claim, and so is every quoted part.
 """
 
+import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from salience.explain.phrasing import probability, quote, with_sign, written
+from salience.core.errors import ConfigError
+from salience.explain.words.claims import Claim
+from salience.explain.words.forms import Form, form
+from salience.explain.words.slots import Slots, signed
 
-SIDES = {  # (task, sign) → lead of the sentence, what a share is a share of, what is said where there is nothing
-    ("class", 1): ("What speaks most for {} is", "of all evidence for it", "Nothing speaks for {}."),
-    ("class", -1): (
-        "What speaks most against {} is",
-        "of all evidence against it",
-        "Nothing speaks against {}.",
-    ),
-    ("value", 1): ("What raises {} most is", "of all that raises it", "Nothing raises {}."),
-    ("value", -1): ("What lowers {} most is", "of all that lowers it", "Nothing lowers {}."),
-    ("text", 1): (
-        "What makes {} more likely is",
-        "of all that makes it more likely",
-        "Nothing makes {} more likely.",
-    ),
-    ("text", -1): (
-        "What makes {} less likely is",
-        "of all that makes it less likely",
-        "Nothing makes {} less likely.",
-    ),
-    ("weight", 1): ("What {} adds most is", "of all that it adds", "There is nothing that {} adds."),
-    ("weight", -1): (
-        "What {} takes away most is",
-        "of all that it takes away",
-        "There is nothing that {} takes away.",
-    ),
-    ("look", 1): ("For {} the model looks most at", "of all attention", "For {} the model looks at nothing."),
-}
-SCALES = {  # scale of a truth claim → what changes, before and after the name of the target
-    "probability": ("the probability of", ""),
-    "standard deviations": ("the prediction of", " (in standard deviations)"),
-    "units of the target": ("the prediction of", " (in its own units)"),
-    "log-probability": ("the log-probability of", ""),
-}
+STYLES = ("plain", "study")
+SIGNS = {"for": 1, "against": -1}
+BY_SIDE = ("evidence", "coverage", "nothing")
+EXPANDED = re.compile(r"\{(object|whole|part)\}")
 
 
-@dataclass(frozen=True)
-class Claim:
-    """State one checkable thing that a sentence says.
+@lru_cache(maxsize=8)
+def grammar(language: str = "english") -> "Grammar":
+    """Return the grammar of a language.
 
-    Attributes:
-        kind: ``prediction unpredicted target evidence coverage nothing zero empty missing part truth unmeasured``.
-        target: what it speaks for, against, or predicts.
-        phrase: the quoted words, cell or region.
-        noun: what the phrase is called: ``word piece phrase mark cell region``.
-        column: the column named beside it, or predicted; empty where none is.
-        side: ``"class"``, ``"value"``, ``"text"``, ``"weight"`` or ``"look"``, as in :data:`SIDES`; of a prediction
-            also ``"next"``, the next token of a text.
-        sign: 1 for, −1 against, 0 neither.
-        rank: 1 for the strongest part of its sign.
-        share: share of all of its sign, in whole percent.
-        count: number of parts meant.
-        value: the number, rounded as it is written.
-        control: the same number for random parts.
-        scale: unit of a truth claim.
-        verdict: whether the explanation is supported.
-        units: positions of the units meant; not part of the text.
+    Args:
+        language: the name of a file beside this module, or the path of another one.
+
+    Raises:
+        ConfigError: there is no such file, or it is no grammar.
     """
+    import yaml
 
-    kind: str
-    target: str = ""
-    phrase: str = ""
-    noun: str = ""
-    column: str = ""
-    side: str = ""
-    sign: int = 0
-    rank: int = 0
-    share: int | None = None
-    count: int | None = None
-    value: float | None = None
-    control: float | None = None
-    scale: str = ""
-    verdict: str = ""
-    units: tuple[int, ...] = ()
-
-    def said(self) -> "Claim":
-        """Return what the text alone tells: everything but the positions of the units."""
-        return replace(self, units=())
+    path = Path(__file__).with_name(f"{language}.yaml")
+    path = path if path.is_file() else Path(language)
+    try:
+        return Grammar(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, re.error) as error:
+        raise ConfigError(
+            f"There is no grammar {language!r}",
+            f"{type(error).__name__}: {error}",
+            "Use 'english', or give a file like it.",
+        ) from error
 
 
-def _read(text: str) -> float:
-    return float(text.replace("−", "-").replace(",", ""))
+def write(claims: tuple[Claim, ...], language: str = "english") -> str:
+    """Return the precise sentence of one group of claims: one claim, or the evidence of one sign by rank."""
+    return grammar(language).write(claims)
 
 
-def _percent(share: int) -> str:
-    return f"{share} %" if share else "under 1 %"
-
-
-# -- writing -----------------------------------------------------------------------------------------
-
-
-def write(claims: tuple[Claim, ...]) -> str:
-    """Return the sentence of one group of claims: one claim, or the evidence of one sign by rank."""
-    return _WRITERS[claims[0].kind](*claims)
-
-
-def _write_prediction(claim: Claim) -> str:
-    if claim.side == "value":
-        sign = "−" if claim.value < 0 else ""
-        return f"The model predicts {sign}{written(claim.value)} for {quote(claim.target)}."
-    if claim.side == "text":
-        sign = "−" if claim.value < 0 else ""
-        return f"The model gives {quote(claim.target)} the log-probability {sign}{written(claim.value)}."
-    if claim.side == "next":
-        return f"The model expects {quote(claim.target)} next, with probability {probability(claim.value)}."
-    of = f" for {quote(claim.column)}" if claim.column else ""
-    return f"The model predicts {quote(claim.target)}{of} with probability {probability(claim.value)}."
-
-
-def _item(claim: Claim) -> str:
-    where = f" in {quote(claim.column)}" if claim.column else ""
-    number = written(claim.value) if claim.side == "look" else with_sign(claim.value)
-    whole = f" {SIDES[claim.side, claim.sign][1]}" if claim.rank == 1 else ""
-    return f"the {claim.noun} {quote(claim.phrase)}{where} ({number}, {_percent(claim.share)}{whole})"
-
-
-def _write_evidence(*claims: Claim) -> str:
-    lead = SIDES[claims[0].side, claims[0].sign][0].format(quote(claims[0].target))
-    first, *others = (_item(claim) for claim in claims)
-    if not others:
-        return f"{lead} {first}."
-    rest = others[0] if len(others) == 1 else f"{', '.join(others[:-1])} and {others[-1]}"
-    return f"{lead} {first}, followed by {rest}."
-
-
-def _write_coverage(claim: Claim) -> str:
-    return (
-        f"Together these {claim.count} parts hold {_percent(claim.share)} {SIDES[claim.side, claim.sign][1]}."
-    )
-
-
-def _write_nothing(claim: Claim) -> str:
-    return SIDES[claim.side, claim.sign][2].format(quote(claim.target))
-
-
-def _write_missing(claim: Claim) -> str:
-    return "1 part has no value." if claim.count == 1 else f"{claim.count} parts have no value."
-
-
-def _write_truth(claim: Claim) -> str:
-    before, after = SCALES[claim.scale]
-    thing = f"{before} {quote(claim.target)}{after}"
-    own = f"{_verb(claim.value)} {thing} by {written(claim.value)} on average"
-    control = f"{_verb(claim.control)} it by {written(claim.control)}"
-    return (
-        f"Removing the strongest parts {own if claim.value else f'does not change {thing}'}; "
-        f"removing random parts {control if claim.control else 'does not change it'}: "
-        f"this explanation is {claim.verdict}."
-    )
-
-
-def _verb(change: float) -> str:
-    return "lowers" if change > 0 else "raises"
-
-
-_WRITERS: dict[str, Callable[..., str]] = {
-    "prediction": _write_prediction,
-    "unpredicted": lambda claim: f"The model gives no number for {quote(claim.target)}.",
-    "target": lambda claim: f"What is explained is {quote(claim.target)}.",
-    "evidence": _write_evidence,
-    "coverage": _write_coverage,
-    "nothing": _write_nothing,
-    "zero": lambda claim: "No part of this row makes a difference: every value is zero.",
-    "empty": lambda claim: "This row has no parts to explain.",
-    "missing": _write_missing,
-    "part": lambda claim: "These weights are exact, but one layer is only a part of the model.",
-    "truth": _write_truth,
-    "unmeasured": lambda claim: "Whether this explanation is true was not measured.",
-}
-
-# -- reading -----------------------------------------------------------------------------------------
-
-QUOTED = re.compile("“((?:[^”]|””)*)”")
-NUMBER = r"[+−]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
-SHARE = r"(?P<share>under 1|\d+) %"
-ITEM = re.compile(rf"the (\w+) “(\d+)”(?: in “(\d+)”)? \(({NUMBER}), (under 1|\d+) %")
-
-
-def parse(text: str) -> list[Claim]:
+def parse(text: str, language: str = "english") -> list[Claim]:
     """Read the claims of sentences back from their text; positions of units are not in the text.
 
     Raises:
         ValueError: a sentence is not of this grammar.
     """
-    phrases: list[str] = []
-
-    def hide(match: re.Match[str]) -> str:
-        phrases.append(match[1].replace("””", "”"))
-        return f"“{len(phrases) - 1}”"
-
-    skeleton = QUOTED.sub(hide, text)
-    sentences = re.split(r"(?<=\.) (?=[A-Z0-9])", skeleton) if skeleton else []
-    return [claim for sentence in sentences for claim in _parse_sentence(sentence, phrases)]
+    return grammar(language).parse(text)
 
 
-def _parse_sentence(sentence: str, phrases: list[str]) -> list[Claim]:
-    for pattern, reader in _READERS:
-        match = pattern.fullmatch(sentence)
-        if match:
-            return reader({k: v for k, v in match.groupdict().items() if v is not None}, phrases)
-    raise ValueError(f"not a sentence of this grammar: {sentence!r}")
+class Grammar:
+    """Write and read the sentences of one language.
 
+    Args:
+        data: the content of a grammar file; ``english.yaml`` explains its shape.
+    """
 
-def _lead(form: str) -> str:
-    return re.escape(form).replace(r"\{\}", r"“(?P<target>\d+)”")
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data, self.slots, self.choices = data, Slots(data), data["words"]
+        self.forms: dict[tuple, list[Form]] = defaultdict(list)  # (style, kind, …) → sentences that mean it
+        self.parts: dict[tuple, list[Form]] = defaultdict(list)  # (style, place) → names of parts
+        self._read_parts()
+        for style in STYLES:
+            for kind, entry in data[style].items():
+                self._read_entry(style, kind, entry)
+        self.all_forms = [one for forms in self.forms.values() for one in forms]
 
+    # -- reading the file ----------------------------------------------------------------------------
 
-def _target(found: dict[str, str], phrases: list[str]) -> str:
-    return phrases[int(found["target"])]
+    def _read_parts(self) -> None:
+        plain, study = self.data["parts"], {**self.data["parts"], **self.data["study_parts"]}
+        for noun, lines in study.items():
+            self.parts["study"] += [self._form(text, {"noun": noun}, "study") for text in lines]
+        for place, entry in (("first", self.data["plain"]["first"]), ("next", self.data["plain"]["next"])):
+            for measure, frame in entry.items():
+                for noun, (text, *_) in plain.items():
+                    self._add_measured(place, measure, frame.replace("{part}", text), noun)
 
+    def _add_measured(self, place: str, measure: str, text: str, noun: str) -> None:
+        for side, sign, whole in self._wholes():
+            if (measure == "unsigned") == (side == "look"):
+                key = ("plain", place, side, sign)
+                self.parts[key].append(self._form(text.replace("{whole}", whole), {"noun": noun}, "plain"))
 
-def _share(text: str) -> int:
-    return 0 if text == "under 1" else int(text)
+    def _wholes(self) -> Iterator[tuple[str, int, str]]:
+        for side, signs in self.data["plain"]["wholes"].items():
+            for name, whole in signs.items():
+                yield side, SIGNS[name], whole
 
+    def _form(self, text: str, fixed: Mapping[str, Any], style: str) -> Form:
+        return form(text, self.slots, fixed, style, self.choices)
 
-def _read_evidence(side: str, sign: int) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    def read(found: dict[str, str], phrases: list[str]) -> list[Claim]:
-        return [
-            Claim(
-                "evidence", _target(found, phrases), phrases[int(phrase)], noun, phrases[int(column)] if column else "",
-                side, sign, rank, _share(share), value=_read(number),
+    def _read_entry(self, style: str, kind: str, entry: Any) -> None:
+        if kind in ("first", "next", "after_first", "wholes"):
+            return
+        if kind in ("one", "many"):
+            for side, sign, lines in _by_side(entry):
+                fixed = {"kind": "evidence", "side": side, "sign": sign}
+                texts = [text for line in lines for text in self._objects(line, side)]
+                self.forms[style, "evidence", side, sign, kind] += [
+                    self._form(t, fixed, style) for t in texts
+                ]
+        elif kind in ("evidence", "nothing"):
+            for side, sign, lines in _by_side(entry):
+                fixed = {"kind": kind, "side": side, "sign": sign}
+                self.forms[style, kind, side, sign] += [self._form(text, fixed, style) for text in lines]
+        elif kind in ("coverage", "decided"):
+            self._read_shares(style, kind, entry)
+        else:
+            self._read_others(style, kind, entry)
+
+    def _objects(self, line: str, side: str) -> list[str]:
+        unnamed = self.data["objects"].get(side, [])
+        objects = [*unnamed, *self.data["named_objects"].get(side, ["{target}"])]
+        return [line.replace("{object}", each) for each in objects] if "{object}" in line else [line]
+
+    def _read_shares(self, style: str, kind: str, entry: Any) -> None:
+        cases = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+        for case, lines in cases:
+            for side, sign, whole in self._wholes():
+                fixed = {"kind": kind, "side": side, "sign": sign} | ({"verdict": case} if case else {})
+                texts = [text.replace("{whole}", whole) for text in lines]
+                key = (style, kind, side, sign, *([case] if case else []))
+                self.forms[key] += [self._form(text, fixed, style) for text in texts]
+
+    def _read_others(self, style: str, kind: str, entry: Any) -> None:
+        field = {"prediction": "side", "truth": "scale"}.get(kind)
+        cases = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+        for case, lines in cases:
+            fixed = {"kind": kind} | ({field: case} if field and case else {})
+            key = (style, kind, *([case] if case else []))
+            self.forms[key] += [self._form(text, fixed, style) for text in lines]
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def write(
+        self, claims: tuple[Claim, ...], style: str = "plain", seed: int | None = None, named: bool = True
+    ) -> str:
+        """Return the sentence of a group of claims.
+
+        Args:
+            claims: one claim, or the evidence of one sign by rank.
+            style: ``"plain"`` or ``"study"``; what the study has no sentence for is said plainly.
+            seed: draws one of the sentences that mean the same; None takes the first.
+            named: whether the target must be named.
+
+        Raises:
+            KeyError: the language has no sentence for it.
+        """
+        draw = random.Random(seed) if seed is not None else None
+        forms = self._fitting(claims, style, named)
+        chosen = draw.choice(forms) if draw else forms[0]
+        if claims[0].kind != "evidence":
+            return self._closed(chosen.fill(self.slots, claims[0]))
+        writer = self._plain_items if chosen.style == "plain" else self._study_items
+        return self._closed(chosen.fill(self.slots, claims[0], writer(claims, draw)))
+
+    def _fitting(self, claims: tuple[Claim, ...], style: str, named: bool) -> list[Form]:
+        claim = claims[0]
+        for wanted in dict.fromkeys((style, "plain")):
+            forms = self.forms.get(self._key(claim, wanted, len(claims))) or self.forms.get(
+                (wanted, claim.kind)
             )
-            for rank, (noun, phrase, column, number, share) in enumerate(ITEM.findall(found["items"]), start=1)
-        ]  # fmt: skip
+            if forms:
+                return (
+                    [f for f in forms if "target" in f.gaps]
+                    if named and wanted == "study" and claim.kind == "evidence"
+                    else forms
+                )
+        raise KeyError(f"no sentence for {claim.kind}, {claim.side}, {claim.sign}")
 
-    return read
+    @staticmethod
+    def _key(claim: Claim, style: str, count: int) -> tuple:
+        if claim.kind in (*BY_SIDE, "decided"):
+            key = (style, claim.kind, claim.side, claim.sign)
+            if claim.kind == "decided":
+                return (*key, claim.verdict)
+            if claim.kind == "evidence" and style == "study":
+                return (*key, "one" if count == 1 else "many")
+            return key
+        case = {"prediction": claim.side, "truth": claim.scale}.get(claim.kind)
+        return (style, claim.kind, case) if case else (style, claim.kind)
 
-
-def _read_coverage(side: str, sign: int) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    return lambda found, _: [
-        Claim("coverage", side=side, sign=sign, share=_share(found["share"]), count=int(found["count"]))
-    ]
-
-
-def _read_nothing(side: str, sign: int) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    return lambda found, phrases: [Claim("nothing", _target(found, phrases), side=side, sign=sign)]
-
-
-def _read_truth(scale: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    def size(found: dict[str, str], name: str) -> float:
-        if name not in found:
-            return 0.0
-        return _read(found[name]) * (1 if found[f"{name}_verb"] == "lowers" else -1)
-
-    return lambda found, phrases: [
-        Claim(
-            "truth", _target(found, phrases), value=size(found, "own"), control=size(found, "random"),
-            scale=scale, verdict=found["verdict"],
+    def _closed(self, text: str) -> str:
+        """Return a sentence with a capital letter, and no comma before another mark."""
+        return text[:1].upper() + text[1:].replace(",,", ",").replace(
+            f",{self.data['end']}", self.data["end"]
         )
-    ]  # fmt: skip
+
+    def _plain_items(self, claims: tuple[Claim, ...], draw: random.Random | None) -> Any:
+        first, *others = claims
+        names = [self._part("first", first), *(self._part("next", claim) for claim in others)]
+        after = self.data["plain"]["after_first"]
+        text = names[0] + (after + self._listed(names[1:]) if others else "")
+        return lambda gap: text
+
+    def _part(self, place: str, claim: Claim) -> str:
+        forms = self.parts["plain", place, claim.side, claim.sign]
+        return next(f for f in forms if f.fixed["noun"] == claim.noun).fill(self.slots, claim)
+
+    def _listed(self, names: Sequence[str]) -> str:
+        marks = self.data["list"]
+        if len(names) < 2:
+            return "".join(names)
+        return marks["between"].join(names[:-1]) + marks["last"] + names[-1]
+
+    def _study_items(self, claims: tuple[Claim, ...], draw: random.Random | None) -> Any:
+        groups = {"items": claims, "first": claims[:1], "others": claims[1:]}
+        tense, count = (draw.randrange(1000) if draw else 0), len(claims)
+
+        def fill(gap: str) -> str:
+            nonlocal count
+            if gap in groups:
+                count = len(groups[gap])
+                return self._named(groups[gap], draw)
+            options = self.choices[gap]
+            one = options[tense % len(options)]  # one tense and one tone for the whole sentence
+            return one[self.slots.plural(count, one)] if isinstance(one, Mapping) else one
+
+        return fill
+
+    def _named(self, claims: tuple[Claim, ...], draw: random.Random | None) -> str:
+        nouns = {claim.noun for claim in claims}
+        frames = self.data["collected"].get(claims[0].noun, []) if len(nouns) == 1 < len(claims) else []
+        frames = [] if any(claim.column for claim in claims) else frames[len(claims) > 2 :]
+        if frames and (draw is None or draw.random() < 0.5):
+            frame = draw.choice(frames) if draw else frames[0]
+            return frame.replace("{items}", self._listed([self.slots.quote(c.phrase) for c in claims]))
+        return self._listed([self._study_part(claim, draw) for claim in claims])
+
+    def _study_part(self, claim: Claim, draw: random.Random | None) -> str:
+        forms = [f for f in self.parts["study"] if f.fixed["noun"] == claim.noun]
+        return (draw.choice(forms) if draw else forms[0]).fill(self.slots, claim)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> list[Claim]:
+        """Read the claims of sentences.
+
+        Raises:
+            ValueError: a sentence is not of this grammar.
+        """
+        skeleton, phrases = self.slots.hide(text)
+        end = re.escape(self.data["end"])
+        sentences = re.split(rf"(?<={end}) ", skeleton) if skeleton else []
+        return [claim for sentence in sentences for claim in self._sentence(sentence, phrases)]
+
+    def _sentence(self, sentence: str, phrases: list[str]) -> list[Claim]:
+        lowered, variants = sentence.lower(), (sentence, sentence[:1].lower() + sentence[1:])
+        for one in self.all_forms:
+            if not all(literal in lowered for literal in one.literals):
+                continue
+            matches = filter(None, map(one.pattern.fullmatch, variants))
+            claims = next(filter(None, (self._claims(one, match, phrases) for match in matches)), None)
+            if claims:
+                return claims
+        raise ValueError(f"not a sentence of this grammar: {sentence!r}")
+
+    def _claims(self, one: Form, match: re.Match[str], phrases: list[str]) -> list[Claim] | None:
+        fields = signed(one.read(self.slots, match, phrases))
+        texts = [fields.pop(name) for name in ("items", "first", "others") if name in fields]
+        if not texts:
+            return [Claim(**fields)]
+        reader = self._read_plain_items if one.style == "plain" else self._read_study_items
+        parts = [reader(text, fields, phrases) for text in texts]
+        if not all(parts):
+            return None
+        found = [part for group in parts for part in group]
+        return [Claim(**{**fields, **part, "rank": rank}) for rank, part in enumerate(found, start=1)]
+
+    def _read_plain_items(self, text: str, fields: dict, phrases: list[str]) -> list[dict] | None:
+        key = (fields["side"], fields["sign"])
+        first = self._one(text, 0, self.parts["plain", "first", *key], phrases)
+        if first is None:
+            return None
+        part, stop = first
+        if stop == len(text):
+            return [part]
+        after = self.data["plain"]["after_first"]
+        if not text.startswith(after, stop):
+            return None
+        others = self._list(text[stop + len(after) :], self.parts["plain", "next", *key], phrases)
+        return [part, *others] if others else None
+
+    def _read_study_items(self, text: str, fields: dict, phrases: list[str]) -> list[dict] | None:
+        for noun, frames in self.data["collected"].items():
+            for frame in frames:
+                before, _, after = frame.partition("{items}")
+                if text.startswith(before) and text.endswith(after):
+                    inner = text[len(before) : len(text) - len(after)]
+                    found = self._list(inner, [self._form("{phrase}", {"noun": noun}, "study")], phrases)
+                    if found and len(found) > 1:
+                        return found
+        return self._list(text, self.parts["study"], phrases)
+
+    def _list(self, text: str, forms: Sequence[Form], phrases: list[str]) -> list[dict] | None:
+        """Read parts with commas and a last connective between them."""
+        marks, found, start = self.data["list"], [], 0
+        between = re.escape(marks["between"])
+        # the comma of an insertion may stand for the first character of the one between parts
+        separator = re.compile(f"{between}|{re.escape(marks['last'])}|(?<=,) ")
+        while True:
+            one = self._one(text, start, forms, phrases)
+            if one is None:
+                return None
+            found.append(one[0])
+            if one[1] == len(text):
+                return found
+            gap = separator.match(text, one[1])
+            if gap is None:
+                return None
+            start = gap.end()
+
+    def _one(
+        self, text: str, start: int, forms: Sequence[Form], phrases: list[str]
+    ) -> tuple[dict[str, Any], int] | None:
+        """Read the longest part that begins at a place."""
+        matches = [(m, f) for f in forms if (m := f.pattern.match(text, start))]
+        if not matches:
+            return None
+        match, one = max(matches, key=lambda pair: pair[0].end())
+        return one.read(self.slots, match, phrases), match.end()
 
 
-def _read_prediction(side: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    def read(found: dict[str, str], phrases: list[str]) -> list[Claim]:
-        column = phrases[int(found["column"])] if "column" in found else ""
-        return [
-            Claim(
-                "prediction", _target(found, phrases), column=column, side=side, value=_read(found["value"])
-            )
-        ]
-
-    return read
-
-
-def _plain(kind: str) -> Callable[[dict[str, str], list[str]], list[Claim]]:
-    def read(found: dict[str, str], phrases: list[str]) -> list[Claim]:
-        target = _target(found, phrases) if "target" in found else ""
-        return [Claim(kind, target, count=int(found["count"]) if "count" in found else None)]
-
-    return read
-
-
-def _readers() -> list[tuple[re.Pattern[str], Any]]:
-    value = rf"(?P<value>{NUMBER})"
-    forms = [
-        (
-            rf"The model predicts “(?P<target>\d+)”(?: for “(?P<column>\d+)”)? with probability {value}\.",
-            _read_prediction("class"),
-        ),
-        (rf"The model predicts {value} for “(?P<target>\d+)”\.", _read_prediction("value")),
-        (rf"The model gives “(?P<target>\d+)” the log-probability {value}\.", _read_prediction("text")),
-        (rf"The model expects “(?P<target>\d+)” next, with probability {value}\.", _read_prediction("next")),
-        (r"The model gives no number for “(?P<target>\d+)”\.", _plain("unpredicted")),
-        (r"What is explained is “(?P<target>\d+)”\.", _plain("target")),
-        (r"(?P<count>\d+) parts? (?:has|have) no value\.", _plain("missing")),
-    ]
-    forms += [
-        (re.escape(_WRITERS[kind](None)), _plain(kind)) for kind in ("zero", "empty", "part", "unmeasured")
-    ]
-    for (side, sign), (lead, whole, nothing) in SIDES.items():
-        forms.append((rf"{_lead(lead)} (?P<items>the .*)\.", _read_evidence(side, sign)))
-        coverage = rf"Together these (?P<count>\d+) parts hold {SHARE} {re.escape(whole)}\."
-        forms += [(coverage, _read_coverage(side, sign)), (_lead(nothing), _read_nothing(side, sign))]
-    forms += [(_truth_form(*parts), _read_truth(scale)) for scale, parts in SCALES.items()]
-    return [(re.compile(form), reader) for form, reader in forms]
-
-
-def _truth_form(before: str, after: str) -> str:
-    verb = "(?:does not change{0}|(?P<{1}_verb>lowers|raises){0})"
-    thing = rf" {before} “(?P<target>\d+)”{re.escape(after)}"
-    return (
-        rf"Removing the strongest parts {verb.format('', 'own')}{thing}(?: by (?P<own>{NUMBER}) on average)?; "
-        rf"removing random parts {verb.format(' it', 'random')}(?: by (?P<random>{NUMBER}))?: "
-        r"this explanation is (?P<verdict>[a-z ]+)\."
-    )
-
-
-_READERS = _readers()
+def _by_side(entry: Mapping[str, Mapping[str, list[str]]]) -> Iterator[tuple[str, int, list[str]]]:
+    for side, signs in entry.items():
+        for name, lines in signs.items():
+            yield side, SIGNS[name], lines

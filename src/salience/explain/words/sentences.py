@@ -2,26 +2,28 @@
 
 The words of a person who has never seen a heat map: what is predicted, what speaks for it and against it, how much
 of the whole that is, and whether removing it really changes the answer. The idea follows template verbalization
-(Feldhus et al., NLRSE 2023), with neighbouring words merged to phrases and with evidence against the answer.
+(Feldhus et al., NLRSE 2023), which has sentences for evidence in favour alone, and checks none.
 """
 
-import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
+from salience.core.errors import ConfigError
 from salience.core.io import to_plain
-from salience.data.words import cut
-from salience.explain.explanation import NEXT_TOKEN, Explanation
+from salience.explain.explanation import Explanation
 from salience.explain.phrasing import clean, probability, rounded
-from salience.explain.words.grammar import Claim, parse, write
+from salience.explain.words.checking import measured_truth, number_of, predicted, side, wrong
+from salience.explain.words.claims import Claim
+from salience.explain.words.grammar import STYLES, grammar, parse
+from salience.explain.words.parts import choose, degree, describe, holders, mass, measured, percent, total
 
 __all__ = ["Claim", "Sentence", "Words", "check", "parse", "verbalize"]
 
 AGAINST = 2  # parts named against the answer
-NOTABLE = 0.1  # of the strongest value of the same sign; below it a word is not named
-LONGEST_PHRASE = 8  # words
-LARGEST = 1e100  # beyond it a number counts as not measured
+COVERAGE = 0.5  # of the mass of a sign, after which no more parts are named
+CHOICES = ("phrases", "summary")
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,15 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Words:
-    """An explanation in sentences; ``str`` joins them."""
+    """An explanation in sentences; ``str`` joins them.
+
+    Attributes:
+        sentences: the sentences, the one about truth last.
+        language: name or path of the grammar that they are written in.
+    """
 
     sentences: tuple[Sentence, ...]
+    language: str = "english"
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -55,50 +63,79 @@ class Words:
         return " ".join(sentence.text for sentence in self.sentences)
 
 
-def verbalize(explanation: Explanation, *, k: int = 4) -> Words:
+def verbalize(
+    explanation: Explanation,
+    *,
+    k: int = 4,
+    coverage: float = COVERAGE,
+    style: str = "plain",
+    parts: str = "phrases",
+    seed: int | None = None,
+    language: str = "english",
+) -> Words:
     """Put an explanation into sentences.
+
+    Parts are named, strongest first, until they hold ``coverage`` of all that speaks for the answer, and ``k`` at
+    most; where that is not enough, the sentence says over how many weaker parts the rest is spread.
 
     Args:
         explanation: what to say.
         k: parts named in favour of the answer, at most; half as many, at most two, against it.
+        coverage: share to be named of what speaks for the answer, and of what speaks against it, in [0, 1].
+        style: ``"plain"``: every number in its place; ``"study"``: short sentences as people were shown in the study
+            of Feldhus et al. (2023), without numbers and without the predicted class.
+        parts: ``"phrases"``: neighbouring words that matter; ``"summary"``: the stretches of a text that the searches
+            of :mod:`salience.explain.words.searches` agree on.
+        seed: draws among study sentences that mean the same; None takes one by the row, always the same.
+        language: the name of a grammar of this package, or the path of another one.
 
     Returns:
         Prediction; evidence for and against with shares; what has no value; whether it is true.
+
+    Raises:
+        ConfigError: an unknown style, way of choosing parts, or language.
     """
-    groups = [_prediction(explanation), *_evidence(explanation, k), *_rest(explanation)]
-    return Words(tuple(Sentence(write(group), group) for group in groups if group))
+    _known("style", style, STYLES)
+    _known("parts", parts, CHOICES)
+    groups = [*_evidence(explanation, k, coverage, parts), *_rest(explanation)]
+    if style == "plain":
+        said = [_prediction(explanation), *groups]
+        write = grammar(language).write
+        return Words(tuple(Sentence(write(group), group) for group in said if group), language)
+    seed = zlib.crc32(str(explanation.row).encode()) if seed is None else seed
+    named = clean(explanation.target) != predicted(explanation)[0]
+    told = [group for group in groups if group and group[0].kind not in ("decided", "target")]
+    sentences = [_short(group, seed + i, named, language, explanation) for i, group in enumerate(told)]
+    return Words(tuple(sentences), language)
+
+
+def _known(name: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise ConfigError(f"Unknown {name} {value!r}", "", f"Use one of {', '.join(values)}.")
+
+
+def _short(group: tuple[Claim, ...], seed: int, named: bool, language: str, e: Explanation) -> Sentence:
+    """Return a study sentence with what is left of the claims in it."""
+    if group[0].kind == "evidence":
+        group = tuple(replace(claim, degree=degree(e, claim.units)) for claim in group)
+    text = grammar(language).write(group, "study", seed, named)
+    told = grammar(language).parse(text)
+    return Sentence(text, tuple(replace(t, units=c.units) for t, c in zip(told, group, strict=True)))
 
 
 def _prediction(e: Explanation) -> tuple[Claim, ...]:
-    name, side = _predicted(e)
-    number = e.prediction if side in ("value", "text") else e.probability
-    if number is None or not math.isfinite(number):
+    (name, kind), number = predicted(e), number_of(e)
+    if number is None:
         return (Claim("unpredicted", name),)
-    if side in ("value", "text"):
-        return (Claim("prediction", name, side=side, value=rounded(float(number))),)
-    if side == "next":
-        return (Claim("prediction", name, side="next", value=float(probability(number))),)
-    column = clean(e.target_column)
-    return (Claim("prediction", name, column=column, side="class", value=float(probability(number))),)
+    if kind in ("value", "text"):
+        return (Claim("prediction", name, side=kind, value=rounded(number)),)
+    column = "" if kind == "next" else clean(e.target_column)
+    return (Claim("prediction", name, column=column, side=kind, value=float(probability(number))),)
 
 
-def _predicted(e: Explanation) -> tuple[str, str]:
-    """Return what is predicted, and how that is said."""
-    if e.quantity == "value":
-        return clean(e.target), "value"
-    if e.quantity == "log-probability":
-        return clean(e.target_column), "text"
-    return clean(str(e.prediction)), "next" if e.target_column == NEXT_TOKEN else "class"
-
-
-def _side(e: Explanation) -> str:
-    sides = {"value": "value", "log-probability": "text", "weight": "weight"}
-    return sides.get(e.quantity, "class") if e.signed else "look"
-
-
-def _evidence(e: Explanation, k: int) -> list[tuple[Claim, ...]]:
-    known = [v for v in e.values if _measured(v)]
-    said = e.quantity == "value" or clean(e.target) == _predicted(e)[0]
+def _evidence(e: Explanation, k: int, coverage: float, parts: str) -> list[tuple[Claim, ...]]:
+    known = [v for v in e.values if measured(v)]
+    said = e.quantity == "value" or clean(e.target) == predicted(e)[0]
     target = () if said else (Claim("target", clean(e.target)),)
     if not e.values:
         return [target, (Claim("empty"),)]
@@ -106,29 +143,52 @@ def _evidence(e: Explanation, k: int) -> list[tuple[Claim, ...]]:
         return [target]
     if not any(known):
         return [target, (Claim("zero"),)]
-    result = [target, *_one_sign(e, 1, k)]
-    return result + _one_sign(e, -1, min(AGAINST, max(1, k // 2))) if e.signed else result
+    result = [target, *_one_sign(e, 1, k, coverage, parts), _decided(e)]
+    against = min(AGAINST, max(1, k // 2))
+    return result + _one_sign(e, -1, against, coverage, parts) if e.signed else result
 
 
-def _one_sign(e: Explanation, sign: int, k: int) -> list[tuple[Claim, ...]]:
-    groups, total = phrases(e, sign)[:k], mass(e, sign)
+def _one_sign(e: Explanation, sign: int, k: int, coverage: float, parts: str) -> list[tuple[Claim, ...]]:
+    groups, whole = choose(e, sign, k, coverage, parts), mass(e, sign)
+    about = {"target": clean(e.target), "side": side(e), "sign": sign}
     if not groups:
-        return [(Claim("nothing", clean(e.target), side=_side(e), sign=sign),)]
+        return [(Claim("nothing", **about),)]
     claims = tuple(
-        Claim(
-            "evidence", clean(e.target), clean(quoted(e, units)), noun(e, units), _column(e, units), _side(e), sign,
-            rank, percent(e, units, total), value=rounded(_sum(e, units)), units=units,
+        replace(
+            describe(e, units), **about, rank=rank, share=percent(e, units, whole), value=rounded(total(e, units)),
+            units=units,
         )
         for rank, units in enumerate(groups, start=1)
     )  # fmt: skip
     every = tuple(i for units in groups for i in units)
-    share = percent(e, every, total)
-    together = Claim("coverage", side=_side(e), sign=sign, share=share, count=len(groups), units=every)
-    return [claims, (together,)] if len(groups) > 1 else [claims]
+    reached = total(e, every) / whole >= coverage
+    if len(groups) == 1 and reached:
+        return [claims]
+    left = sum(v * sign > 0 for i, v in enumerate(e.values) if measured(v)) - len(every)
+    together = Claim(
+        "coverage", side=side(e), sign=sign, share=percent(e, every, whole), count=len(groups), units=every,
+        rest=None if reached or not left else left,
+    )  # fmt: skip
+    return [claims, (together,)]
+
+
+def _decided(e: Explanation) -> tuple[Claim, ...]:
+    """Return which column holds most of what speaks for the answer, where there are several."""
+    shares = holders(e, 1)
+    if not shares or not mass(e, 1):
+        return ()
+    column, share = next(iter(shares.items()))
+    verdict = "decided" if share >= 0.5 else "largest"
+    return (
+        Claim(
+            "decided", noun=e.kinds[column], column=clean(column), side=side(e), sign=1, share=round(100 * share),
+            verdict=verdict,
+        ),
+    )  # fmt: skip
 
 
 def _rest(e: Explanation) -> list[tuple[Claim, ...]]:
-    absent = sum(not _measured(v) for v in e.values)
+    absent = sum(not measured(v) for v in e.values)
     missing = (Claim("missing", count=absent),) if absent else ()
     part = (Claim("part"),) if e.quantity == "weight" else ()
     return [missing, part, (_truth(e),)]
@@ -136,97 +196,14 @@ def _rest(e: Explanation) -> list[tuple[Claim, ...]]:
 
 def _truth(e: Explanation) -> Claim:
     f = e.faithfulness
-    if f is None or not (math.isfinite(f.comprehensiveness) and math.isfinite(f.random_comprehensiveness)):
+    if not measured_truth(e):
         return Claim("unmeasured")
     own, control = (rounded(round(v, 4)) for v in (f.comprehensiveness, f.random_comprehensiveness))
     return Claim("truth", clean(e.target), value=own, control=control, scale=f.scale, verdict=f.verdict)
 
 
-# -- numbers -----------------------------------------------------------------------------------------
-
-
-def _measured(value: float) -> bool:
-    return math.isfinite(value) and abs(value) <= LARGEST
-
-
-def mass(e: Explanation, sign: int) -> float:
-    """Return the sum of the values of one sign."""
-    return math.fsum(v for v in e.values if _measured(v) and v * sign > 0)
-
-
-def _sum(e: Explanation, units: tuple[int, ...]) -> float:
-    return math.fsum(e.values[i] for i in units)
-
-
-def percent(e: Explanation, units: tuple[int, ...], total: float) -> int:
-    """Return the share of some units in the mass of their sign, in whole percent."""
-    return round(100 * (_sum(e, units) / total))
-
-
-def phrases(e: Explanation, sign: int) -> list[tuple[int, ...]]:
-    """Return notable units of one sign, strongest first; words that stand side by side are one phrase."""
-    size = [v * sign if _measured(v) else 0.0 for v in e.values]
-    least = NOTABLE * max(size, default=0.0)
-    groups: list[list[int]] = []
-    for i, value in enumerate(size):
-        if value <= 0 or value < least:
-            continue
-        last = groups[-1] if groups else []
-        joins = last and last[-1] == i - 1 and len(last) < LONGEST_PHRASE and _same_text(e, i - 1, i)
-        if joins:
-            last.append(i)
-        else:
-            groups.append([i])
-    return sorted((tuple(g) for g in groups), key=lambda g: -math.fsum(size[i] for i in g))
-
-
-def _same_text(e: Explanation, i: int, j: int) -> bool:
-    return e.units[i].kind == e.units[j].kind == "text" and e.units[i].column == e.units[j].column
-
-
-# -- names -------------------------------------------------------------------------------------------
-
-
-def quoted(e: Explanation, units: tuple[int, ...]) -> str:
-    """Return the words of a phrase as the text has them, or the label of a cell or region."""
-    first, last = e.units[units[0]], e.units[units[-1]]
-    text = e.inputs.get(first.column)
-    if first.kind == "text" and isinstance(text, str):
-        phrase = text[int(first.locator[0]) : int(last.locator[1])]
-        return phrase if clean(phrase) else first.label  # a line break has nothing to quote
-    return " ".join(e.units[i].label for i in units)
-
-
-def noun(e: Explanation, units: tuple[int, ...]) -> str:
-    """Return what the part is called: word, piece (of a word), phrase, mark, cell or region."""
-    first, last = e.units[units[0]], e.units[units[-1]]
-    if first.kind != "text":
-        return "region" if first.kind == "image" else "cell"
-    text = e.inputs.get(first.column)
-    if isinstance(text, str) and (first.locator[0], last.locator[1]) in cut(text):
-        return "word" if any(c.isalnum() for c in quoted(e, units)) else "mark"
-    if len(units) > 1:
-        return "phrase"
-    if not any(c.isalnum() for c in first.label):
-        return "mark"
-    return "piece" if isinstance(text, str) else "word"
-
-
-def _column(e: Explanation, units: tuple[int, ...]) -> str:
-    """Return the column to name beside a part: where several columns have its kind, and its label has none."""
-    unit = e.units[units[0]]
-    several = list(e.kinds.values()).count(unit.kind) > 1
-    return clean(unit.column) if several and unit.kind in ("text", "image") else ""
-
-
-# -- checking ----------------------------------------------------------------------------------------
-
-
 def check(words: Words, explanation: Explanation) -> list[str]:
     """Recompute every claim from the numbers, and read every sentence back.
-
-    The recomputation does not use the code that chose the parts: signs, sums, shares and ranks are compared with
-    the values of the units that a claim names, and with those of the units that it leaves out.
 
     Returns:
         What is wrong, in words; empty if every claim holds.
@@ -234,89 +211,9 @@ def check(words: Words, explanation: Explanation) -> list[str]:
     problems = []
     for sentence in words.sentences:
         try:
-            agree = parse(sentence.text) == [claim.said() for claim in sentence.claims]
+            agree = parse(sentence.text, words.language) == [claim.said() for claim in sentence.claims]
         except ValueError:
             agree = False
         if not agree:
             problems.append(f"the text does not say what is claimed: {sentence.text!r}")
-    for claim in words.claims:
-        wrong = _CHECKS[claim.kind](claim, explanation, words)
-        problems += [f"{claim.kind}: {name}" for name, right in wrong.items() if not right]
-    return problems
-
-
-def _check_prediction(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    right = {"target": _predicted(e) == (c.target, c.side)}
-    if c.side in ("value", "text"):
-        return right | {"value": rounded(float(e.prediction)) == c.value}
-    known = e.probability is not None and abs(e.probability - c.value) <= 0.005 + 1e-12
-    column = c.column == ("" if c.side == "next" else clean(e.target_column))
-    return right | {"value": known, "column": column}
-
-
-def _check_evidence(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    if not c.units or not all(0 <= i < len(e.values) for i in c.units):
-        return {"units": False}
-    values = [e.values[i] for i in c.units]
-    value, total = math.fsum(values), mass(e, c.sign)
-    named = [x for x in words.claims if x.kind == "evidence" and x.sign == c.sign]
-    weaker = [abs(x.value) for x in named if x.rank > c.rank]
-    used = {i for x in named for i in x.units}
-    others = [v * c.sign for i, v in enumerate(e.values) if i not in used and _measured(v)]
-    return {
-        "sign": all(v * c.sign > 0 for v in values),
-        "value": rounded(value) == c.value,
-        "share": total != 0 and round(100 * (value / total)) == c.share,
-        "rank": [x.rank for x in named] == list(range(1, len(named) + 1))
-        and all(abs(c.value) >= v for v in weaker)
-        and all(abs(value) >= v * (1 - 1e-12) for v in others),
-        "phrase": clean(quoted(e, c.units)) == c.phrase and noun(e, c.units) == c.noun,
-        "column": _column(e, c.units) == c.column,
-        "target": clean(e.target) == c.target and _side(e) == c.side,
-        "one place": list(c.units) == list(range(c.units[0], c.units[0] + len(c.units)))
-        and len({e.units[i].column for i in c.units}) == 1,
-    }
-
-
-def _check_coverage(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    named = [x for x in words.claims if x.kind == "evidence" and x.sign == c.sign]
-    units, total = {i for x in named for i in x.units}, mass(e, c.sign)
-    share = math.fsum(e.values[i] for i in units) / total if total else math.nan
-    return {
-        "count": len(named) == c.count,
-        "share": math.isfinite(share) and round(100 * share) == c.share,
-        "units": units == set(c.units),
-    }
-
-
-def _check_nothing(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    nothing = not any(v * c.sign > 0 for v in e.values if _measured(v))
-    return {"sign": nothing, "target": clean(e.target) == c.target}
-
-
-def _check_truth(c: Claim, e: Explanation, words: Words) -> dict[str, bool]:
-    f = e.faithfulness
-    if f is None:
-        return {"measured": False}
-    return {
-        "value": rounded(round(f.comprehensiveness, 4)) == c.value,
-        "control": rounded(round(f.random_comprehensiveness, 4)) == c.control,
-        "verdict": f.verdict == c.verdict and f.scale == c.scale,
-        "target": clean(e.target) == c.target,
-    }
-
-
-_CHECKS = {
-    "prediction": _check_prediction,
-    "unpredicted": lambda c, e, words: {"number": _prediction(e) == (c,)},
-    "target": lambda c, e, words: {"target": clean(e.target) == c.target},
-    "evidence": _check_evidence,
-    "coverage": _check_coverage,
-    "nothing": _check_nothing,
-    "zero": lambda c, e, words: {"zero": bool(e.values) and not any(v for v in e.values if _measured(v))},
-    "empty": lambda c, e, words: {"empty": not e.values},
-    "part": lambda c, e, words: {"quantity": e.quantity == "weight"},
-    "missing": lambda c, e, words: {"count": sum(not _measured(v) for v in e.values) == c.count},
-    "truth": _check_truth,
-    "unmeasured": lambda c, e, words: {"unmeasured": _truth(e).kind == "unmeasured"},
-}
+    return problems + wrong(words.claims, explanation)

@@ -82,13 +82,12 @@ def make_path(
 def _joined(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
-    return type(parts[0])(*(torch.cat([getattr(p, n) for p in parts]) for n in ("values", "mask", "unit")))
+    return parts[0].joined(parts)
 
 
 def take(tokens: Any, rows: Int[Tensor, " point"]) -> Any:
     """Return the tokens of some rows."""
-    rows = rows.to(tokens.values.device)
-    return type(tokens)(tokens.values[rows], tokens.mask[rows], tokens.unit[rows])
+    return tokens.take(rows.to(tokens.values.device))
 
 
 def _row_bytes(model: WhiteBox, tokens: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from salience.core.stats import generator
 from salience.explain.answers import answers, scale_words, target_of
 from salience.explain.explanation import Explanation
-from salience.explain.gradients import Path, make_path
+from salience.explain.gradients import Path, make_path, take
 from salience.explain.model import WhiteBox
 from salience.explain.orders import values_of
 from salience.explain.rows import to_frame
@@ -145,6 +145,6 @@ def _points(path: Path, lines: list[dict[str, Any]], rng: np.random.Generator) -
             real = tokens.mask[0].cpu()
             kept[i, real] = torch.from_numpy(masks[i][name]) < line[name][real].unsqueeze(-1)
         values = torch.where(kept.to(tokens.values.device), tokens.values, path.baseline[name].values)
-        repeat = (len(lines), *[-1] * (tokens.mask.ndim - 1))
-        points[name] = type(tokens)(values, tokens.mask.expand(repeat), tokens.unit.expand(repeat))
+        first = torch.zeros(len(lines), dtype=torch.int64)
+        points[name] = take(tokens, first).with_values(values)
     return points

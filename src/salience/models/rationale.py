@@ -29,17 +29,16 @@ class RationaleEncoder(WordEncoder):
         columns: names of the text columns.
         dim: width of each direction of the LSTMs; a text becomes ``2 · dim`` numbers.
         rate: share of the words to keep, in (0, 1].
-        strength: weight λ of the distance from that share in the training loss.
         dropout: share of the words' features dropped in training, before each LSTM.
         words: arguments of :class:`~salience.models.word_encoder.WordEncoder`, without ``ngram_dim``.
 
     Raises:
-        ConfigError: a number is out of range, or n-grams are asked for.
+        ConfigError: the rate is out of range, or n-grams are asked for.
     """
 
-    def __init__(
-        self, columns: list[str], dim: int, rate: float, strength: float, dropout: float, **words: Any
-    ) -> None:
+    selects = True
+
+    def __init__(self, columns: list[str], dim: int, rate: float, dropout: float, **words: Any) -> None:
         super().__init__(columns, **words)
         if self.ngram_dim:
             raise ConfigError(
@@ -47,17 +46,9 @@ class RationaleEncoder(WordEncoder):
                 f"ngram_dim={self.ngram_dim}; their sum would read words that are not kept.",
                 "Leave ngram_dim at 0.",
             )
-        if not 0 < rate <= 1 or strength < 0:
-            raise ConfigError(
-                "The rate or the strength of a rationale is out of range",
-                f"rate={rate}, strength={strength}.",
-                "Use a rate above 0 and up to 1, and a strength of at least 0.",
-                code="SAL-C005",
-            )
-        self.width, self.dropout, self.dim = dim, dropout, 2 * dim
-        self.rate, self.strength = rate, strength
-
-    selects = True
+        if not 0 < rate <= 1:
+            raise _out_of_range(f"rate={rate}.", "Use a rate above 0 and up to 1.")
+        self.width, self.dropout, self.rate, self.dim = dim, dropout, rate, 2 * dim
 
     @abstractmethod
     def select(self, batch: dict[str, Tensor], tokens: Tokens) -> Float[Tensor, "batch token"]:
@@ -96,14 +87,17 @@ class RationaleEncoder(WordEncoder):
         return {}
 
     def rationale(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``selected``, one number a word; a subclass that draws adds ``probability`` of being kept."""
+        """Return how much of each word is kept, as ``selected``."""
         return {"selected": self.embed(batch).kept}
 
     def diagnostics(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, " batch"]]:
-        """Return, for each row, the share of words kept and the penalty for its distance from the rate asked."""
+        """Return the share of words kept of each row."""
         tokens = self.embed(batch)
-        share = share_of(tokens.kept > 0, tokens.mask)
-        return {"selected": share, "penalty": self.strength * (share - self.rate).abs()}
+        return {"selected": share_of(tokens.kept > 0, tokens.mask)}
+
+
+def _out_of_range(received: str, fix: str) -> ConfigError:
+    return ConfigError("An option of a rationale model is out of range", received, fix, code="SAL-C005")
 
 
 class Reader(nn.Module):
@@ -198,3 +192,87 @@ class Generator(nn.Module):
             seen = torch.cat([state, choices[-1].unsqueeze(1).to(state.dtype)], dim=1)
             memory = self.cell(seen, memory)
         return torch.stack(parameters, dim=1), torch.stack(choices, dim=1)
+
+
+class DrawnRationaleEncoder(RationaleEncoder):
+    """Choose words by a generator that is trained together with the reader, and draws in training.
+
+    Args:
+        columns: names of the text columns.
+        dim: width of each direction of both LSTMs.
+        rate: share of the words to keep, in (0, 1].
+        strength: weight λ of the distance from that share in the training loss.
+        ramp: training batches over which λ rises from 0, so that the reader learns what words mean before most of
+            them are taken away; 0 for the whole λ from the start, as published.
+        dependent: whether a choice sees the earlier ones.
+        dropout: share of the words' features dropped in training, before each LSTM.
+        words: arguments of :class:`~salience.models.word_encoder.WordEncoder`.
+    """
+
+    parameters_of_choice: int
+    batches: Tensor
+
+    def __init__(
+        self,
+        columns: list[str],
+        dim: int,
+        rate: float,
+        strength: float,
+        ramp: int,
+        dependent: bool,
+        dropout: float,
+        **words: Any,
+    ) -> None:
+        super().__init__(columns, dim, rate, dropout, **words)
+        if strength < 0 or ramp < 0:
+            raise _out_of_range(f"strength={strength}, ramp={ramp}.", "Use numbers of at least 0.")
+        self.strength, self.ramp, self.dependent = strength, ramp, dependent
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    @abstractmethod
+    def draw(self, parameters: Float[Tensor, "*shape parameter"]) -> Float[Tensor, "*shape"]:
+        """Return how much is kept: drawn in training, the likeliest in evaluation."""
+
+    @abstractmethod
+    def probability(self, parameters: Float[Tensor, "*shape parameter"]) -> Float[Tensor, "*shape"]:
+        """Return the probability that anything of a word is kept."""
+
+    @abstractmethod
+    def remember(
+        self,
+        parameters: Float[Tensor, "batch token parameter"],
+        kept: Float[Tensor, "batch token"],
+        mask: Bool[Tensor, "batch token"],
+    ) -> None:
+        """Keep what :meth:`auxiliary_loss` needs of a batch in training."""
+
+    def build_network(self, dim_in: int) -> nn.Module:
+        """Return the reader, and set up the generator."""
+        self.generator = Generator(
+            dim_in, self.width, self.parameters_of_choice, self.dependent, self.dropout
+        )
+        return super().build_network(dim_in)
+
+    def select(self, batch: dict[str, Tensor], tokens: Tokens) -> Float[Tensor, "batch token"]:
+        """Let the generator choose."""
+        parameters, kept = self.generator(tokens.values, tokens.mask, self.draw)
+        if self.training:
+            self.batches += 1
+            self.remember(parameters, kept, tokens.mask)
+        return kept
+
+    def penalty(self, share: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Return ``λ |share kept − rate|``, with the λ that training has reached."""
+        risen = min(1.0, int(self.batches) / self.ramp) if self.ramp else 1.0
+        return self.strength * risen * (share - self.rate).abs()
+
+    def rationale(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return how much of each word is kept, and the probability that anything of it is."""
+        tokens = WordEncoder.embed(self, batch)
+        parameters, kept = self.generator(tokens.values, tokens.mask, self.draw)
+        return {"selected": kept * tokens.mask, "probability": self.probability(parameters) * tokens.mask}
+
+    def diagnostics(self, batch: dict[str, Tensor]) -> dict[str, Float[Tensor, " batch"]]:
+        """Return the share of words kept of each row, and the penalty for its distance from the rate asked."""
+        found = super().diagnostics(batch)
+        return {**found, "penalty": self.strength * (found["selected"] - self.rate).abs()}

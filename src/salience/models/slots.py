@@ -1,7 +1,7 @@
 """The slots of a table model: encoder, fusion, head, and the tokens that pass between them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,12 @@ class Tokens:
         """Return the tokens of some rows, in this order, repeated as often as they are named."""
         kept = None if self.kept is None else self.kept[rows]
         return Tokens(self.values[rows], self.mask[rows], self.unit[rows], kept)
+
+    @staticmethod
+    def joined(parts: Sequence["Tokens"]) -> "Tokens":
+        """Return the rows of batches of equal width, one batch after the other."""
+        kept = None if parts[0].kept is None else torch.cat([p.kept for p in parts])
+        return Tokens(*(torch.cat([getattr(p, n) for p in parts]) for n in ("values", "mask", "unit")), kept)
 
 
 class Encoder(nn.Module, ABC):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from salience.models.word_encoder import WordEncoder
 from salience.nn.attention.self_attention.additive import AdditiveAttention
+from salience.nn.attention.self_attention.disa import evaluating
 from salience.nn.blocks.bilstm import BiLSTM
 
 CARD = {
@@ -53,8 +54,9 @@ class AttentiveBiLSTM(nn.Module):
         self, x: Float[Tensor, "batch token dim_in"], mask: Bool[Tensor, "batch token"]
     ) -> dict[str, Tensor]:
         """Return the pooling weights, one a word."""
-        context, _ = self.lstm(self.dropout(x), mask)
-        return {"source2token": self.pool.weights(context, mask)}
+        with evaluating(self):
+            context, _ = self.lstm(x, mask)
+            return {"source2token": self.pool.weights(context, mask)}
 
 
 class BiLSTMAttentionEncoder(WordEncoder):

@@ -26,7 +26,7 @@ CARD = {
     "url": "https://arxiv.org/abs/2005.00115",
     "source": "paper",
     "faithful": "Three stages: support model, extraction of a fixed share as one stretch or as the top words, a classifier that shares nothing with the support model and sees the extracted words only.",
-    "deviates": "LSTMs in place of BERT; attention scores are those of one pooling layer; gradient scores are the length of the gradient of the predicted class's logit at a word's vector. At least one word is kept; a stretch may run from one text column into the next.",
+    "deviates": "LSTMs in place of BERT; attention scores are those of one pooling layer; gradient scores are the size of gradient × input of the largest logit (the length of the gradient alone is small where the model is sure, and misses the words that made it so). At least one word is kept; a stretch may run from one text column into the next.",
     "kinds": ["text"],
     "cost": "two trainings; the second reads only the kept words",
     "defaults": {"dim": 100, "embedding_dim": 100, "rate": 0.2, "dropout": 0.2},
@@ -48,7 +48,7 @@ class FreshEncoder(RationaleEncoder):
         columns: names of the text columns.
         dim: width of each direction of the LSTMs, of the support model too.
         rate: share of the words to keep, in (0, 1]; rounded to a number of words, at least one.
-        saliency: ``"attention"`` or ``"gradient"`` of the support model.
+        saliency: ``"gradient"`` (the size of gradient × input) or ``"attention"`` of the support model.
         extraction: ``"contiguous"``, the stretch with the highest sum, or ``"top"``, the highest words anywhere.
         dropout: share of the words' features dropped in training.
         words: arguments of :class:`~salience.models.word_encoder.WordEncoder`, for both models.
@@ -61,12 +61,12 @@ class FreshEncoder(RationaleEncoder):
         columns: list[str],
         dim: int = 100,
         rate: float = 0.2,
-        saliency: str = "attention",
+        saliency: str = "gradient",
         extraction: str = "contiguous",
         dropout: float = 0.2,
         **words: Any,
     ) -> None:
-        super().__init__(columns, dim, rate, 0.0, dropout, **words)
+        super().__init__(columns, dim, rate, dropout, **words)
         for value, valid in ((saliency, SALIENCY), (extraction, EXTRACTION)):
             if value not in valid:
                 raise ConfigError(f"FRESH does not know {value!r}", "", nearest(value, valid))
@@ -144,7 +144,7 @@ class FreshEncoder(RationaleEncoder):
             values = tokens.values.detach().requires_grad_(True)
             output = support.forward_tokens({TEXT: tokens.with_values(values)})
             (gradient,) = torch.autograd.grad(output.max(dim=1).values.sum(), values)
-        return gradient.norm(dim=-1) * tokens.mask
+        return (gradient * tokens.values).sum(-1).abs() * tokens.mask
 
     def collate(self, examples: list[Extract]) -> dict[str, Tensor]:
         """Pad to the longest example."""

@@ -3,6 +3,8 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, finfo, nn
 
+from salience.nn.watch import show
+
 CARD = {
     "key": "additive",
     "kind": "attention",
@@ -48,4 +50,5 @@ class AdditiveAttention(nn.Module):
         self, x: Float[Tensor, "batch token dim"], mask: Bool[Tensor, "batch token"]
     ) -> Float[Tensor, "batch dim"]:
         """Return the weighted sum of the tokens; zeros for a sequence without real tokens."""
-        return (self.weights(x, mask).unsqueeze(-1) * x).sum(dim=1)
+        weights = show("source2token", self.weights(x, mask))
+        return (weights.unsqueeze(-1) * x).sum(dim=1)

@@ -53,12 +53,12 @@ def _digits(root: Path) -> pd.DataFrame:
 
     frame = registry.load("dataset", "digits")()
     frame = frame[frame["digit"].isin([3, 8])]
-    grounds, ink = np.array([40.0, 60.0, 110.0]), np.array([235.0, 215.0, 120.0])
+    ground, ink = np.array([20.0, 40.0, 120.0]), np.array([120.0, 230.0, 200.0])
     cells = []
     for cell in frame["image"]:
         grey = Image.fromarray(pixels_of(cell)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         share = np.asarray(grey, dtype=float) / 255
-        cells.append((grounds + share * (ink - grounds)).round().astype(np.uint8))
+        cells.append((ground + share * (ink - ground)).round().astype(np.uint8))
     labels = frame["digit"].map({3: "three", 8: "eight"}).to_numpy()
     return pd.DataFrame({"picture": pd.Series(cells, dtype=object), "label": labels})
 
@@ -66,7 +66,7 @@ def _digits(root: Path) -> pd.DataFrame:
 def _lines(path: Path, names: dict[str, str]) -> pd.DataFrame:
     if not path.exists():
         raise DataError("Texts of the experiment are not there", str(path), "Give their folder with --data.")
-    pairs = [line.split(" ", 1) for line in path.read_text(encoding="latin-1").splitlines() if " " in line]
+    pairs = [line.split(" ", 1) for line in path.read_text(encoding="latin-1").split("\n") if line]
     return pd.DataFrame(
         [(text, names[label]) for label, text in pairs], columns=["text", "label"], dtype=object
     )

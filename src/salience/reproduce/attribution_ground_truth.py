@@ -132,13 +132,13 @@ def settings(root: Path) -> list[Setting]:
 
 # each change of pictures: its usual form, other sizes of the region, other degrees of visibility
 _BLUR = gt.PeripheralBlurring("picture", radius=80, sigma=20)
-_BRIGHTNESS = gt.CentreBrightnessShift("picture", radius=70, shift=-0.5)
+_BRIGHTNESS = gt.CentreBrightnessShift("picture", radius=80, shift=-0.7)
 _HUE = gt.StripedHueShift("picture", top=56, bottom=168, shift=0.25)
 _NOISE = gt.StripedNoise("picture", top=112, bottom=168, share=0.1)
 _WATERMARK = gt.Watermark("picture", top=112, bottom=168, left=56, right=168, size=50)
 PICTURES: dict[str, tuple[Any, list[dict[str, Any]], list[dict[str, Any]]]] = {
     "blur": (_BLUR, [{"radius": 120}, {"radius": 50}], [{"sigma": 8}, {"sigma": 40}]),
-    "brightness": (_BRIGHTNESS, [{"radius": 40}, {"radius": 105}], [{"shift": -0.25}, {"shift": -0.8}]),
+    "brightness": (_BRIGHTNESS, [{"radius": 55}, {"radius": 110}], [{"shift": -0.4}, {"shift": -1.0}]),
     "hue": (_HUE, [{"top": 112}, {"top": 0}], [{"shift": 0.1}, {"shift": 0.5}]),
     "noise": (_NOISE, [{"bottom": 140}, {"top": 0}], [{"share": 0.04}, {"share": 0.3}]),
     "watermark": (_WATERMARK, [{"left": 112}, {"left": 0, "right": 224}], [{"size": 30}, {"size": 70}]),

@@ -21,7 +21,7 @@ from salience.explain.ground_truth.localisation import Localisation, dilated, fi
 from salience.explain.model import BlackBox
 
 Fit = Callable[[Schema, pd.DataFrame, pd.DataFrame], BlackBox]
-Methods = Sequence[str] | Mapping[str, Mapping[str, Any]]
+Methods = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 MARGIN = 0.05  # by which accuracy must exceed what the old features allow
 FLIPS = 0.95  # share of predictions that must follow the manipulation
 ALL, ORACLE = "all", "oracle"
@@ -117,8 +117,8 @@ def check_methods(
             and validation rows that returns a model of :mod:`salience.explain.model`.
         frame: rows with the target, which has as many classes as the design.
         design: how rows are changed; see :class:`~salience.explain.ground_truth.design.Design`.
-        methods: keys of explainers, or keys and options; all that are defined for the model if none. The oracle is told
-            the region.
+        methods: explainers, by their keys or as objects of one's own; or keys and options; all that are defined for the
+            model if none. The oracle is told the region.
         schema: schema of the rows; the predictor's own, or what it infers, if none.
         rows: test rows that are explained, drawn at random.
         seed: seed of splits, draws, and methods.
@@ -191,8 +191,8 @@ def score_methods(
     Args:
         model: a model that :func:`preconditions` finds nothing wrong with.
         test: changed rows that it has not seen.
-        methods: keys of explainers, or keys and options; all that are defined for the model if none. The oracle is told
-            the region.
+        methods: explainers, by their keys or as objects of one's own; or keys and options; all that are defined for the
+            model if none. The oracle is told the region.
         rows: rows that are explained, drawn at random.
         seed: seed of the draw and of the methods.
         memory_mb: memory for one pass of the model, in MiB.
@@ -202,14 +202,13 @@ def score_methods(
     labels = np.array(test.classes, dtype=object)[test.label[chosen]]
     lines: list[dict[str, Any]] = []
     asked = methods if methods is not None else [card.key for card in registry.cards("explainer")]
-    options = asked if isinstance(asked, Mapping) else {name: {} for name in asked}
-    with Stage("ground truth", len(options)) as stage:
-        for name, chosen_options in options.items():
-            own = {"region": test.region, **chosen_options} if name == ORACLE else chosen_options
-            lines += _method_lines(
-                model, test, frame, labels, name, {"options": own, "seed": seed, "memory_mb": memory_mb}
-            )
-            stage.step(name)
+    pairs = list(asked.items()) if isinstance(asked, Mapping) else [(method, {}) for method in asked]
+    with Stage("ground truth", len(pairs)) as stage:
+        for method, options in pairs:
+            own = {"region": test.region} if method == ORACLE else {}
+            how = {"options": own | dict(options), "seed": seed, "memory_mb": memory_mb}
+            lines += _method_lines(model, test, frame, labels, method, how)
+            stage.step(str(method))
     if methods is None:  # what is not defined here was not asked for
         lines = [line for line in lines if not line["refused"]]
     return pd.DataFrame(lines)
@@ -220,15 +219,15 @@ def _method_lines(
     test: Altered,
     frame: pd.DataFrame,
     labels: np.ndarray,
-    name: str,
+    method: Any,
     how: dict[str, Any],
 ) -> list[dict[str, Any]]:
     try:
-        explanations = engine.explain(model, frame, method=name, faithfulness=False, **how)
+        explanations = engine.explain(model, frame, method=method, faithfulness=False, **how)
     except UnsupportedError as error:
-        return [{"method": name, "class": ALL, "rows": 0, "refused": str(error)}]
+        return [{"method": str(method), "class": ALL, "rows": 0, "refused": str(error)}]
     scored = [score_explanation(explanation, test) for explanation in explanations]
-    lines = []
+    name, lines = explanations[0].method if explanations else str(method), []
     for label in (ALL, *test.classes):
         part = [i for i in range(len(frame)) if label in (ALL, labels[i])]
         cost = {

@@ -31,11 +31,12 @@ class Perturber:
         forwards: rows that the model has evaluated so far.
         seconds: time spent on it so far.
         row_forwards: rows that the model evaluated in the latest call, for each row of that call.
+        tokens_saved: tokens that a language model did not read again, since contexts began alike.
     """
 
     def __init__(self, model: BlackBox, memory_mb: int | float = 256) -> None:
         self.model, self.memory_mb = model, memory_mb
-        self.forwards, self.seconds = 0, 0.0
+        self.forwards, self.seconds, self.tokens_saved = 0, 0.0, 0
         self.row_forwards: Int[np.ndarray, " row"] = np.zeros(0, dtype=int)
 
     def outputs(
@@ -72,10 +73,12 @@ class Perturber:
         begin = perf_counter()
         sets, inverse = zip(*map(distinct, removed), strict=True) if len(removed) else ((), ())
         self.row_forwards = np.array([len(found) for found in sets], dtype=int)
+        saved = getattr(self.model, "tokens_saved", 0)
         with frozen(self.model):
             fast = hasattr(self.model, "outputs_without")
             found = self._without(rows, sets, keep) if fast else self._from_rows(rows, sets, keep)
         self.forwards += int(self.row_forwards.sum())
+        self.tokens_saved += getattr(self.model, "tokens_saved", 0) - saved
         self.seconds += perf_counter() - begin
         return [lines[where] for lines, where in zip(found, inverse, strict=True)]
 

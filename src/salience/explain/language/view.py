@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from salience.core.errors import ConfigError, nearest
 from salience.core.unit import Unit
 from salience.data.schema import Column, Schema
 from salience.explain.explanation import NEXT_TOKEN
+from salience.explain.language.prefixes import BATCH_TOKENS, outputs_from, starts
 from salience.explain.language.reading import CONTEXT, Reading, check_units, read, visible, without
 from salience.explain.state import frozen
 from salience.models.slots import Tokens
@@ -25,7 +26,6 @@ from salience.nn.watch import show, watched, within
 
 BASELINES = ("space", "mean")
 REMOVALS = {"delete": "", "blank": " "}
-BATCH_TOKENS = 16_384  # tokens of one forward pass without gradients, padding included
 LOGIT_COPIES = 6  # of the logits of a position, in a forward and backward pass
 LAYER_ACTIVATIONS = (
     32  # of its input, kept by a layer for backward: 17 to 22 were measured, backward adds its own
@@ -76,6 +76,7 @@ class LanguageView(nn.Module):
         self.filler, self.joint = REMOVALS[removal], " " if units == "words" else ""
         self.continuations = [self._continuation(text) for text in continuations]
         self.schema = _schema(tokenizer, model.vocab_size, continuations)
+        self.tokens_saved = 0
         self.reading = lru_cache(maxsize=256)(lambda text: read(text, tokenizer, units))
 
     @property
@@ -97,7 +98,9 @@ class LanguageView(nn.Module):
     @torch.no_grad()
     def outputs(self, frame: pd.DataFrame) -> Float[np.ndarray, "row output"]:
         """Return logits of the next token, or log-probabilities of the continuations, in evaluation mode."""
-        examples = [self._bare(text) for text in frame[CONTEXT]]
+        return self._outputs([self._bare(text) for text in frame[CONTEXT]])
+
+    def _outputs(self, examples: Sequence[Reading]) -> Float[np.ndarray, "row output"]:
         order = np.argsort([-len(example.ids) for example in examples], kind="stable")
         width = len(self.continuations) or self.model.vocab_size
         result, start = np.zeros((len(examples), width)), 0
@@ -109,6 +112,38 @@ class LanguageView(nn.Module):
                 result[rows] = self.forward_tokens(self.embed(batch)).double().cpu().numpy()
                 start += len(rows)
         return result
+
+    @torch.no_grad()
+    def outputs_without(
+        self, rows: Sequence[dict[str, Any]], removed: Sequence[Bool[np.ndarray, "set unit"]]
+    ) -> list[Float[np.ndarray, "set output"]]:
+        """Return the outputs of contexts without sets of their units, as ``outputs`` of ``remove`` would.
+
+        Where many of these begin like the whole context, its first tokens are read once: ``tokens_saved`` counts the
+        tokens that needed no reading.
+        """
+        result: list[Any] = [None] * len(rows)
+        plain: list[tuple[int, list[Reading]]] = []
+        for i, (row, sets) in enumerate(zip(rows, removed, strict=True)):
+            examples = self._variants(row, sets)
+            whole, *ids = (self._begun(example)[0] for example in (self._bare(row[CONTEXT]), *examples))
+            found = starts(whole, ids) if hasattr(self.model, "new_cache") else np.zeros(len(ids), int)
+            if not found.any():
+                plain.append((i, examples))
+                continue
+            self.tokens_saved += int(found.sum() - found.max())
+            with frozen(self):
+                result[i] = outputs_from(self.model, whole, ids, found, self.continuations)
+        together = self._outputs([example for _, examples in plain for example in examples])
+        parts = np.split(together, np.cumsum([len(examples) for _, examples in plain])[:-1]) if plain else []
+        for (i, _), part in zip(plain, parts, strict=True):
+            result[i] = part
+        return result
+
+    def _variants(self, row: dict[str, Any], removed: Bool[np.ndarray, "set unit"]) -> list[Reading]:
+        units = self.units(row)
+        gone = [[units[i] for i in np.flatnonzero(line)] for line in removed]
+        return [self._bare(self.remove(row, found)[CONTEXT]) for found in gone]
 
     def _bare(self, text: str) -> Reading:
         """Return a context without its units, which outputs do not need."""

@@ -1,6 +1,8 @@
 """What attention methods share: the weights of a forward pass, in packs of rows that fit the memory."""
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,13 +16,15 @@ from salience.explain.gradients import sums, unit_index
 from salience.explain.model import WhiteBox
 from salience.explain.rows import records
 from salience.explain.target import Target
-from salience.nn.watch import Shown
+from salience.nn.watch import Shown, watching
 
 PAIRWISE, POOLING, FIXED_POOLING = "token2token", "source2token", "pooling"
 MAPS_LIMIT = 4 * 2**30  # bytes of one row's maps that are still made
 PROBE = 64  # tokens by which the maps of a long text are measured
 COPIES = 4  # of the maps that exist at once: logits, weights, products, gradients
 Result = TypeVar("Result")
+Maps = dict[str, list[Shown]]
+LAYER = re.compile(r"layer(\d+)")
 
 
 def in_packs(
@@ -86,9 +90,39 @@ def unit_weights(
     return [line[:count] for line, count in zip(found, counts, strict=True)]
 
 
-def pairwise(shown: dict[str, list[Shown]]) -> dict[str, list[Shown]]:
+def forward_shown(model: WhiteBox, tokens: dict[str, Any]) -> tuple[Tensor, dict[str, Maps]]:
+    """Return the raw outputs of a forward pass, and what each encoder showed in it."""
+    with watching() as watch:
+        output = model.forward_tokens(tokens)
+    return output, {name: found for name, found in watch.shown.items() if name in tokens}
+
+
+def shown_bytes(shown: dict[str, Maps]) -> int:
+    """Return the memory of everything that was shown."""
+    return map_bytes([s.tensor for maps in shown.values() for found in maps.values() for s in found])
+
+
+def reading_weights(maps: Maps, mask: Bool[Tensor, "batch token"]) -> Float[Tensor, "batch token"]:
+    """Return with which weight the model reads each token of its last layer: learned, fixed, or the mean."""
+    for name in (POOLING, FIXED_POOLING):
+        if name in maps:
+            return featureless(maps[name][0].seen(), 2)
+    real = mask.to(torch.get_default_dtype())
+    return real / real.sum(1, keepdim=True).clamp(min=1)
+
+
+def layers_of(maps: dict[str, list[Result]]) -> list[list[Result]]:
+    """Return the token-to-token maps of each layer, from the first."""
+    layers: dict[int, list[Result]] = {}
+    for name, found in pairwise(maps).items():
+        place = LAYER.search(name)
+        layers.setdefault(int(place[1]) if place else 0, []).extend(found)
+    return [layers[i] for i in sorted(layers)]
+
+
+def pairwise(maps: dict[str, list[Result]]) -> dict[str, list[Result]]:
     """Return the token-to-token maps."""
-    return {name: found for name, found in shown.items() if name.startswith(PAIRWISE)}
+    return {name: found for name, found in maps.items() if name.startswith(PAIRWISE)}
 
 
 def map_bytes(tensors: Sequence[Tensor]) -> int:
@@ -110,16 +144,19 @@ def check_size(model: WhiteBox, tokens: dict[str, Any], maps: Callable[[dict[str
     longest = max((t.values.shape[1] for t in tokens.values()), default=0)
     if longest <= 8 * PROBE:
         return
-    cut = {
-        n: type(t)(t.values[:1, -PROBE:], t.mask[:1, -PROBE:], t.unit[:1, -PROBE:]) for n, t in tokens.items()
-    }
-    size = maps(cut) * (longest / PROBE) ** 2
+    size = maps({name: _end(found) for name, found in tokens.items()}) * (longest / PROBE) ** 2
     if size > MAPS_LIMIT:
         raise UnsupportedError(
             "The attention maps of this text are too large",
             f"{type(model).__name__}, {longest:,} tokens: about {size / 2**30:.0f} GiB a row.",
             "Use method='gradient_x_input' or 'integrated_gradients', or shorten the text.",
         )
+
+
+def _end(tokens: Any) -> Any:
+    """Return the last tokens of the first row."""
+    parts = {name: part for name, part in vars(tokens).items() if part is not None}
+    return replace(tokens, **{name: part[:1, -PROBE:] for name, part in parts.items()})
 
 
 def no_maps(model: Any, why: str = "") -> UnsupportedError:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from salience.explain.language.reading import CONTEXT
 from salience.explain.language.view import LanguageView
+from salience.nn.watch import show
 from salience.testing.toy import ToyFailureError
 
 PIECE = re.compile(r" ?\w{1,5}| ?[^\w\s]|\s")
@@ -101,6 +102,9 @@ class ToyLanguageModel(nn.Module):
         mask = torch.ones(x.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask
         x = self.dropout(x) * mask.unsqueeze(-1)
         sizes = (x @ self.adds).abs().sum(-1)
+        if need_weights is True:
+            x, weights = _pooled(show("context", x), sizes, mask)
+            return getattr(self, f"_{self.rule}")(x), [weights]
         return getattr(self, f"_{self.rule}")(x), [sizes[:, None, None]] if need_weights else []
 
     def _count(self, rows: int) -> None:
@@ -131,6 +135,16 @@ class ToyLanguageModel(nn.Module):
         )  # (query, key): the key follows the query's token
         earlier = match.masked_fill(torch.eye(x.shape[1], dtype=torch.bool), 0.0)
         return 5 * earlier @ x
+
+
+def _pooled(x: Tensor, sizes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tokens as they are, each read through one weight (batch, head, query, key) of the last query."""
+    shares = (sizes + 1) * mask
+    weights = torch.diag_embed(shares)
+    weights[:, -1] = shares / shares.sum(1, keepdim=True)
+    weights = weights[:, None].detach().requires_grad_(True)
+    used = weights[:, 0, -1]
+    return x * (used / used.detach().where(mask, torch.ones_like(used))).unsqueeze(-1), weights
 
 
 def _table(tokenizer: PieceTokenizer) -> Tensor:

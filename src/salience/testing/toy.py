@@ -18,6 +18,7 @@ from salience.data.kinds import KINDS
 from salience.data.schema import Column, Schema
 from salience.data.words import words as cut_words
 from salience.models.slots import Tokens
+from salience.nn.watch import show, watched, within
 
 TEXTS, IMAGES, NUMBERS, CATEGORIES = ("title", "review"), ("photo",), ("age", "price"), ("department",)
 MEDIANS = {"age": 40.0, "price": 20.0}
@@ -262,12 +263,22 @@ class LinearToy(nn.Module):
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Tensor:
         """Return the outputs of a batch of tokens, shape (batch, output)."""
         self._count(len(tokens["text"].values))
-        sums = {n: (self.dropout(t.values) * t.mask.unsqueeze(-1)).sum(1) for n, t in tokens.items()}
+        sums = {n: self._sum(n, t) for n, t in tokens.items()}
         result = torch.from_numpy(self.bias) + sum(sums.values())
         if self.variant != "nonlinear":
             return result
         extra = 2 * torch.tanh(3 * sums["text"][:, -1:]) * (1 + sums["category"][:, -1:])
         return torch.cat([result[:, :-1], result[:, -1:] + extra], dim=1)
+
+    def _sum(self, name: str, tokens: Tokens) -> Tensor:
+        """Return the sum of the tokens; words and regions as a pool by weights whose gradients are contributions."""
+        values = self.dropout(tokens.values) * tokens.mask.unsqueeze(-1)
+        if not watched() or name not in ("text", "image"):
+            return values.sum(1)
+        with within(name):
+            weights = show("source2token", _pooling(tokens).detach().requires_grad_(True))
+            show("context", values)
+        return (weights * (values / weights.detach().clamp(min=1e-300))).sum(1)
 
     def finish(self, output: Tensor) -> Tensor:
         """Return the outputs as users see them; the toy has no temperature."""
@@ -290,6 +301,12 @@ class LinearToy(nn.Module):
         return {
             n: {"source2token": _pooling(t)} for n, t in self.embed(batch).items() if n in ("text", "image")
         }
+
+    def rationale(self, batch: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Return the words that add something: the toy gives the same answer without all others."""
+        words = self.embed(batch)["text"]
+        reads = (words.values != 0).any(-1) & words.mask
+        return {"text": {"selected": reads.double(), "probability": reads.double()}}
 
 
 def _pooling(tokens: Tokens) -> Tensor:

@@ -1,5 +1,6 @@
 """``salience reproduce``."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,13 @@ import typer
 from salience.cli.answer import Answer
 from salience.cli.commands.bench import Out, Quick, measured
 from salience.cli.options import Seed
+from salience.core.errors import ConfigError
 from salience.core.registry import load
 
-EXAMPLES = ("salience reproduce disan --data ../shared/data --quick",)
+EXAMPLES = (
+    "salience reproduce disan --data ../shared/data --quick",
+    "salience reproduce smv --data ../shared/data --endpoint http://127.0.0.1:8000/v1 --model NAME",
+)
 
 
 def command(
@@ -21,7 +26,18 @@ def command(
     quick: Quick = False,
     seed: Seed = None,
     out: Out = None,
+    endpoint: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Server of the OpenAI chat protocol, for experiments that ask one."),
+    ] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model on that server.")] = "",
 ) -> Answer:
     """Repeat a paper's experiment at a stated scale, and put the measured numbers beside the published ones."""
-    result = load("reproduction", name)(data=data, quick=quick, seed=seed or 0)
-    return measured(name, result, out)
+    run = load("reproduction", name)
+    asked = {key: value for key, value in (("endpoint", endpoint), ("model", model)) if value}
+    foreign = sorted(set(asked) - set(signature(run).parameters))
+    if foreign:
+        raise ConfigError(
+            f"The experiment {name!r} asks no language model", f"--{foreign[0]}", "Leave it out."
+        )
+    return measured(name, run(data=data, quick=quick, seed=seed or 0, **asked), out)

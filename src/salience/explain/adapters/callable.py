@@ -59,8 +59,10 @@ class CallableModel(Adapted):
         """Return logits of each class, or the predicted number."""
         if not len(frame):
             return np.zeros((0, len(self.schema.classes or [None])))
-        cells = {c.name: self._restored(frame[c.name], c) for c in self.schema.inputs}
-        return self._answer(pd.DataFrame(cells).reset_index(drop=True))
+        frame = frame.reset_index(drop=True)
+        return self._answer(
+            pd.DataFrame({c.name: self._restored(frame[c.name], c) for c in self.schema.inputs})
+        )
 
     def _restored(self, series: pd.Series, column: Column) -> pd.Series:
         """Return canonical cells as the user's own column holds them."""

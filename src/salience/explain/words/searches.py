@@ -29,6 +29,7 @@ from salience.core.errors import ConfigError
 
 MODES = ("paper", "official")
 METRICS = ("mean", "quantile", "variance")
+NEVER = -1e200  # far below every threshold
 
 
 class Threshold(NamedTuple):
@@ -118,7 +119,7 @@ def convolution_search(
         mode: ``"paper"`` or ``"official"``.
 
     Returns:
-        Paper mode: strongest coverage first. Official mode: descending by position, as the program has them.
+        Paper mode: largest coverage first, fewer words where it is equal. Official mode: descending by position, as the program has them.
 
     Raises:
         ConfigError: an unknown mode, metric or sign, or an impossible length.
@@ -222,29 +223,31 @@ def _paper(
     if not largest:
         return ()
     scaled, edge = turned / largest, filters.shape[1] - 1
+    # a word that must not be shown is so small that no group with it is found
+    unfit = (hidden | (scaled < 0)) if sign else hidden
     # a filter may hang over either end, so that the first and last words can be found like any other
-    windows = sliding_window_view(np.pad(scaled, edge), edge + 1)
-    unfit = sliding_window_view(np.pad(hidden, edge, constant_values=True), edge + 1)
-    unfit = unfit | (windows < 0) if sign else unfit
-    scores = windows @ filters.T / filters.sum(axis=1)
-    accepted = (scores > _level(scaled[~hidden], threshold)) & ((unfit @ filters.T) == 0)
-    found = _collect(accepted, scores, filters, -edge)
-    whole = mass(scaled)
-    groups = [
-        Group(indices, score, _ratio(scaled[list(indices)].sum(), whole)) for indices, score in found.items()
-    ]
-    return tuple(sorted(groups, key=lambda group: (-group.coverage, group.indices)))
+    padded = np.pad(np.where(unfit, NEVER, scaled), edge, constant_values=NEVER)
+    sums = np.ascontiguousarray(sliding_window_view(padded, edge + 1)) @ filters.T.astype(np.float64)
+    scores = sums / filters.sum(axis=1)
+    accepted = scores > max(_level(scaled[~hidden], threshold), NEVER / (edge + 2))
+    shares = sums / (mass(scaled) or np.nan)
+    found = _collect(accepted, filters, -edge)
+    groups = [Group(indices, float(scores[at]), float(shares[at])) for indices, at in found.items()]
+    return tuple(sorted(groups, key=lambda g: (-round(g.coverage, 12), len(g.indices), g.indices)))
 
 
-def _collect(
-    accepted: np.ndarray, scores: np.ndarray, filters: np.ndarray, first: int
-) -> dict[tuple[int, ...], float]:
-    """Return the positions and score of each accepted group, each group once."""
-    offsets = [np.flatnonzero(row) + first for row in filters]
-    return {
-        tuple((offsets[k] + start).tolist()): float(scores[start, k])
-        for start, k in np.argwhere(accepted).tolist()
-    }
+def _collect(accepted: np.ndarray, filters: np.ndarray, first: int) -> dict[tuple[int, ...], tuple[int, int]]:
+    """Return the positions of each accepted group, each once, with its start and filter."""
+    shown = _shown(filters.tobytes(), filters.shape)
+    starts, rows = np.nonzero(accepted)
+    pairs = zip(starts.tolist(), rows.tolist(), strict=True)
+    return {tuple([place + start + first for place in shown[k]]): (start, k) for start, k in pairs}
+
+
+@lru_cache(maxsize=32)
+def _shown(filters: bytes, shape: tuple[int, int]) -> list[list[int]]:
+    """Return the places that each filter shows."""
+    return [np.flatnonzero(row).tolist() for row in np.frombuffer(filters, dtype=np.int64).reshape(shape)]
 
 
 def _level(scaled: np.ndarray, threshold: Threshold) -> float:
@@ -266,14 +269,14 @@ def _official(numbers: np.ndarray, filters: np.ndarray, sign: int, threshold: Th
     with np.errstate(all="ignore"):
         scaled = kept.astype(np.float32) / np.float32(abs(kept.max()))
         windows = sliding_window_view(scaled, length)[:starts]
-        scores = (windows @ filters.T.astype(np.float32)) / filters.sum(axis=1)
+        scores = np.ascontiguousarray(windows) @ filters.T.astype(np.float32) / filters.sum(axis=1)
         accepted = (scores > _level(scaled, threshold)) & _signs_fit(windows, filters, sign)
-        found = _collect(accepted, scores, filters, 0)
+        found = _collect(accepted, filters, 0)
         whole = mass(kept)
         return tuple(
             Group(
                 tuple(places[list(indices)].tolist()),
-                found[indices],
+                float(scores[found[indices]]),
                 _ratio(kept[list(indices)].sum(), whole),
             )
             for indices in sorted(found, reverse=True)

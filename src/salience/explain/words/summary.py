@@ -8,7 +8,7 @@ covers nothing, the five "strongest" words are the first five of the text, and o
 but one are lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -60,37 +60,27 @@ def summarize(
     turned = np.nan_to_num(-numbers if sign < 0 else numbers, posinf=0.0, neginf=0.0)
     turned = np.where(False if mask is None else mask, 0.0, turned)
     singles = [group for group in total_order(turned) if turned[group.indices[0]] > 0]
+    best = [group for groups in (*found, singles) for group in groups[:CANDIDATES]]
     whole = mass(turned)
-    speaking = [[_without_zeros(group, turned) for group in groups] for groups in found]
-    return _upper([*speaking, singles], lambda indices: float(turned[list(indices)].sum() / whole))
+    words = {i for group in best for i in group.indices if turned[i]}  # a word of value zero says nothing
+    return _upper(words, lambda indices: float(turned[list(indices)].sum() / whole))
 
 
-def _without_zeros(group: Group, values: np.ndarray) -> Group:
-    """Return a group less the words of value zero, which a filter may show but which say nothing."""
-    return Group(tuple(i for i in group.indices if values[i]), group.score, group.coverage)
-
-
-def _upper(searches: Sequence[Sequence[Group]], cover: Cover) -> tuple[Group, ...]:
-    stretches = _joined(searches, cover)
-    covered = [cover(stretch) for stretch in stretches]
-    least = np.quantile(covered, QUARTILE) if covered else 0.0
-    chosen = [Group(s, c / len(s), c) for s, c in zip(stretches, covered, strict=True) if c >= least]
-    return tuple(sorted(chosen, key=lambda group: -group.coverage))
-
-
-def _joined(searches: Sequence[Sequence[Group]], cover: Cover) -> list[tuple[int, ...]]:
-    """Return the unbroken stretches that the strongest groups of each search make together."""
-    words: set[int] = set()
-    for groups in searches:
-        best = sorted(groups, key=lambda group: -cover(group.indices))[:CANDIDATES]
-        words.update(i for group in best for i in group.indices)
+def _upper(words: Iterable[int], cover: Cover) -> tuple[Group, ...]:
+    """Return the unbroken stretches of words whose coverage is in the upper quartile, largest first."""
     stretches: list[list[int]] = []
     for i in sorted(words):
         if stretches and stretches[-1][-1] == i - 1:
             stretches[-1].append(i)
         else:
             stretches.append([i])
-    return [tuple(stretch) for stretch in stretches]
+    covered = [cover(stretch) for stretch in stretches]
+    least = np.quantile(covered, QUARTILE) if covered else 0.0
+    pairs = zip(stretches, covered, strict=True)
+    chosen = [
+        Group(tuple(stretch), share / len(stretch), share) for stretch, share in pairs if share >= least
+    ]
+    return tuple(sorted(chosen, key=lambda group: -group.coverage))
 
 
 def _official(numbers: np.ndarray, found: Sequence[Sequence[Group]]) -> tuple[Group, ...]:
@@ -101,12 +91,10 @@ def _official(numbers: np.ndarray, found: Sequence[Sequence[Group]]) -> tuple[Gr
     def cover(indices: Sequence[int]) -> float:
         return float(max(kept[indices[0] : indices[-1]].sum(), 0.0) / whole) if whole else 0.0
 
-    inner = [
-        [Group(tuple(position[i] for i in g.indices), g.score, g.coverage) for g in groups]
-        for groups in found
-    ]
-    singles = [Group((i,), 0.0, 0.0) for i in range(len(kept))]
+    inner = [[tuple(position[i] for i in group.indices) for group in groups] for groups in found]
+    singles = [(i,) for i in range(len(kept))]
+    best = [g for groups in (*inner, singles) for g in sorted(groups, key=lambda g: -cover(g))[:CANDIDATES]]
     with np.errstate(all="ignore"):
-        chosen = _upper([*inner, singles], cover)
+        chosen = _upper({i for indices in best for i in indices}, cover)
     ranked = {group.coverage: group for group in chosen}  # equal coverage, equal rank: the last one stays
     return tuple(Group(tuple(places[list(g.indices)].tolist()), g.score, g.coverage) for g in ranked.values())

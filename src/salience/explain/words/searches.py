@@ -230,7 +230,8 @@ def _paper(
     sums = np.ascontiguousarray(sliding_window_view(padded, edge + 1)) @ filters.T.astype(np.float64)
     scores = sums / filters.sum(axis=1)
     accepted = scores > max(_level(scaled[~hidden], threshold), NEVER / (edge + 2))
-    shares = sums / (mass(scaled) or np.nan)
+    with np.errstate(over="ignore"):  # without a sign, the whole may be as small as a number can be
+        shares = np.where(accepted, sums, 0.0) / (mass(scaled) or np.nan)
     found = _collect(accepted, filters, -edge)
     groups = [Group(indices, float(scores[at]), float(shares[at])) for indices, at in found.items()]
     return tuple(sorted(groups, key=lambda g: (-round(g.coverage, 12), len(g.indices), g.indices)))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 SMALLEST, LARGEST = 1e-6, 100.0  # of both shapes, as published
 UNIFORM = (1e-3, 1 - 1e-3)  # range of the uniform numbers that samples are made of, as published
+HALF = -math.log(2.0)
 
 
 class HardKumaraswamy:
@@ -85,5 +86,7 @@ class HardKumaraswamy:
 
 
 def log_one_minus_exp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return ``log(1 − exp(x))`` for ``x < 0``, finite with finite gradients."""
-    return torch.log(-torch.expm1(x))
+    """Return ``log(1 − exp(x))`` for ``x < 0``, to full precision and with finite gradients."""
+    near = torch.log(-torch.expm1(x.clamp(min=HALF)))  # each form on its own side of exp(x) = 1/2
+    far = torch.log1p(-x.clamp(max=HALF).exp())
+    return torch.where(x > HALF, near, far)

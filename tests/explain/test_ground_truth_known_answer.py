@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from salience.explain.ground_truth import known_answer
 from salience.explain.ground_truth.localisation import localise, summarise
 from salience.explain.model import WhiteBox
 from salience.explain.rows import records
-from salience.testing import known_answer
 
 NETWORKS = {subject.name: subject for subject in known_answer.networks(rows=6)}
 SOUND = ("gradient_x_input", "integrated_gradients", "leave_one_out", "permutation_shapley")

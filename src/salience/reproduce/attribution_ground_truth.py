@@ -15,6 +15,8 @@ from salience.core.progress import Stage
 from salience.data.datasets.download import cache_folder
 from salience.data.schema import Schema, infer
 from salience.explain import ground_truth as gt
+from salience.explain.ground_truth import known_answer
+from salience.explain.ground_truth.localisation import summarise
 from salience.reproduce.attribution_data import ROWS, SIDE, archive, rows_of
 from salience.reproduce.finished import once
 
@@ -52,7 +54,7 @@ BUDGET: dict[str, dict[str, Any]] = {
 FEW = ("gradient", "gradient_x_input", "integrated_gradients", "smooth_grad", "grad_cam", "leave_one_out", "random", "uniform")  # fmt: skip
 CONTROLS = ("random", "uniform", "inverse", "oracle")
 STEP = 0.05  # of validation accuracy, between two moments of a training
-SHOWN = ("attr", "low", "high", "uniform", "lift", "normalised", "mass", "rank", "pointing", "auc", "grown", "pixels", "undefined")  # fmt: skip
+SHOWN = ("attr", "low", "high", "uniform", "lift", "normalised", "mass", "rank", "pointing", "auc", "grown", "undefined")  # fmt: skip
 LEVELS = ("region size", "visibility", "kept labels", "training")
 
 
@@ -132,13 +134,13 @@ def settings(root: Path) -> list[Setting]:
 
 # each change of pictures: its usual form, other sizes of the region, other degrees of visibility
 _BLUR = gt.PeripheralBlurring("picture", radius=80, sigma=20)
-_BRIGHTNESS = gt.CentreBrightnessShift("picture", radius=80, shift=-0.7)
+_BRIGHTNESS = gt.CentreBrightnessShift("picture", radius=80, shift=-0.9)
 _HUE = gt.StripedHueShift("picture", top=56, bottom=168, shift=0.25)
 _NOISE = gt.StripedNoise("picture", top=112, bottom=168, share=0.1)
 _WATERMARK = gt.Watermark("picture", top=112, bottom=168, left=56, right=168, size=50)
 PICTURES: dict[str, tuple[Any, list[dict[str, Any]], list[dict[str, Any]]]] = {
     "blur": (_BLUR, [{"radius": 120}, {"radius": 50}], [{"sigma": 8}, {"sigma": 40}]),
-    "brightness": (_BRIGHTNESS, [{"radius": 55}, {"radius": 110}], [{"shift": -0.4}, {"shift": -1.0}]),
+    "brightness": (_BRIGHTNESS, [{"radius": 55}, {"radius": 110}], [{"shift": -0.6}, {"shift": -1.0}]),
     "hue": (_HUE, [{"top": 112}, {"top": 0}], [{"shift": 0.1}, {"shift": 0.5}]),
     "noise": (_NOISE, [{"bottom": 140}, {"top": 0}], [{"share": 0.04}, {"share": 0.3}]),
     "watermark": (_WATERMARK, [{"left": 112}, {"left": 0, "right": 224}], [{"size": 30}, {"size": 70}]),
@@ -339,9 +341,6 @@ def _scores(
 
 def known_answers(seed: int, rows: int) -> list[dict[str, Any]]:
     """Return Attr% on the hand-set networks, which read nothing outside the region for certain."""
-    from salience.explain.ground_truth.localisation import summarise
-    from salience.testing import known_answer
-
     lines = []
     for subject in known_answer.networks(rows, seed):
         for method in (*EXACT_METHODS, "random", "uniform"):

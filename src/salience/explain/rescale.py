@@ -34,7 +34,7 @@ LINEAR = frozenset({
     "CopySlices", "Repeat", "Flip", "Roll", "ConstantPadNd", "ReflectionPad1D", "ReflectionPad2D", "ReplicationPad1D",
     "ReplicationPad2D", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "UpsampleNearest1D",
     "UpsampleNearest2D", "UpsampleBilinear2D", "PixelShuffle", "MaskedFill", "Where", "NativeBatchNorm", "CudnnBatchNorm",
-    "Diagonal", "Tril", "Triu", "AsStrided", "Unfold", "Im2Col", "Rescale", "RescaleMaximum", "MeanGradient",
+    "Diagonal", "Tril", "Triu", "AsStrided", "Unfold", "Im2Col", "Col2Im", "Rescale", "RescaleMaximum", "MeanGradient",
 })  # fmt: skip
 ONE_SIGNAL = frozenset({"Mul", "Div", "Mm", "Bmm", "Addmm", "Dot", "Mv", "Addbmm", "Baddbmm", "Convolution"})
 NODES = 32  # of the mean gradient of logsumexp

@@ -27,8 +27,10 @@ from salience.core.saved import check_complete, mark_complete
 from salience.data import readers, splits
 from salience.data.schema import Schema, infer
 from salience.explain import engine as explain_engine
+from salience.explain.board import Leaderboard
 from salience.explain.explanation import Explanation
 from salience.explain.importance import importance
+from salience.explain.leaderboard import METHODS, METRICS, compare
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
 from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
@@ -294,6 +296,34 @@ class Predictor:
             faithfulness=faithfulness,
         )
         return self._with_truth(found, frame)
+
+    def compare(
+        self,
+        rows: Any,
+        *,
+        methods: Sequence[Any] | None = None,
+        metrics: Sequence[Any] | None = None,
+        target: Any = "predicted",
+        seed: int | None = None,
+    ) -> Leaderboard:
+        """Explain rows by several methods and measure all of them, beside controls.
+
+        Args:
+            rows: as for :meth:`explain`.
+            methods: keys of explainers; four that suit most models if none.
+            metrics: keys of metrics; five that ask whether an explanation is true if none.
+            target: as for :meth:`explain`.
+            seed: seed of methods, controls and tests; the run's own if none.
+        """
+        return compare(
+            self._fitted(),
+            self.schema.parse(self._frame(rows), target=False),
+            methods or METHODS,
+            metrics or METRICS,
+            target=target,
+            seed=self.config.seed if seed is None else seed,
+            memory_mb=self.config.explain.memory_mb,
+        )
 
     def _with_truth(self, explanations: list[Explanation], frame: pd.DataFrame) -> list[Explanation]:
         """Add the true answers where the rows have the target; they are not looked at by the explanation."""

@@ -140,3 +140,36 @@ def test_bench_prints_and_writes_one_table(capsys, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "b.json").read_text()) == said
     assert {"torch", "salience", "numpy"} <= {r["measured"].removeprefix("size of ") for r in said["rows"]}
     assert said["summary"]["size in all (MB)"] > said["summary"]["size without torch (MB)"] > 100
+
+
+def test_compare_prints_and_writes_the_same_board(capsys, place, tmp_path):
+    asked = ["compare", place / "model", place / "rows.csv", "--rows", 5, "--metric", "comprehensiveness"]
+    asked += ["--metric", "tau_loo", "--method", "leave_one_out", "--method", "gradient_x_input"]
+    board = run_json(capsys, *asked, "--out", tmp_path / "board.json")
+    assert board == json.loads((tmp_path / "board.json").read_text()) | {"seconds": board["seconds"]}
+    assert [m["name"] for m in board["methods"]] == [
+        "leave_one_out", "gradient_x_input", "random", "uniform", "inverse"
+    ]  # fmt: skip
+    exact = [c for c in board["cells"] if (c["method"], c["metric"]) == ("leave_one_out", "tau_loo")]
+    assert exact[0]["mean"] == pytest.approx(1.0, abs=0.02)
+    shown = run(capsys, *asked, "--out", tmp_path / "board.md")
+    assert "compr. ↑" in shown
+    assert "| leave_one_out |" in (tmp_path / "board.md").read_text()
+    run(capsys, *asked, "--out", tmp_path / "board.csv")
+    assert len(pd.read_csv(tmp_path / "board.csv")) == len(board["cells"])
+
+
+def test_compare_says_which_endings_it_writes(capsys, place, tmp_path):
+    asked = [
+        "compare",
+        place / "model",
+        place / "rows.csv",
+        "--rows",
+        2,
+        "--method",
+        "random",
+        "--out",
+        "x.pdf",
+    ]
+    assert cli.main([str(a) for a in asked]) == 2
+    assert "SAL-C" in capsys.readouterr().err

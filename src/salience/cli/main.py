@@ -28,6 +28,8 @@ COMMANDS = {
     "predict": (MODEL, "Predict rows with a saved model."),
     "evaluate": (MODEL, "Score a saved model on labelled rows."),
     "explain": (MODEL, "Explain predictions in words and numbers, with a test of each explanation."),
+    "compare": (MODEL, "Compare ways of explaining a model: which one is truest, and what does it cost?"),
+    "level": (MODEL, "Say how interpretable a system must be for what it decides, and whether it is."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
     "lm": (MODEL, "Train, score, sample and explain language models on plain text."),
     "clean": (

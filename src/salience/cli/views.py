@@ -20,6 +20,11 @@ METRIC_NAMES = {
     "auroc": "AUROC ↑", "accuracy": "accuracy ↑", "macro_f1": "macro-F1 ↑", "log_loss": "log loss ↓",
     "rmse": "RMSE ↓", "mae": "MAE ↓", "r2": "R² ↑",
 }  # fmt: skip
+SHORT_METRICS = {
+    "comprehensiveness": "compr.", "sufficiency": "suff.", "deletion_auc": "del.", "insertion_auc": "ins.",
+    "faithfulness_correlation": "corr.", "faithfulness_estimate": "est.", "tau_loo": "τ", "infidelity": "infid.",
+    "complexity": "entropy", "sensitivity_max": "sens.", "sparseness": "Gini",
+}  # fmt: skip
 LONGEST_CELL = 44
 
 
@@ -191,3 +196,27 @@ def explanation_view(explanation: Any) -> list[Any]:
         Text(),
         *sentences,
     ]
+
+
+def leaderboard_view(board: Any) -> list[Any]:
+    """Return a comparison of explainers: scores beside controls, costs, verdicts."""
+    metrics = list(dict.fromkeys(cell.metric for cell in board.cells))
+    better = {cell.metric: cell.better for cell in board.cells}
+    heads = [f"{SHORT_METRICS.get(m, m)} {'↑' if better[m] == 'higher' else '↓'}" for m in metrics]
+    rows = [
+        [
+            method.name,
+            *(_score(board.cell(method.name, metric)) for metric in metrics),
+            "" if method.control else f"{method.seconds / max(board.rows, 1):.3f}",
+        ]
+        for method in board.methods
+    ]
+    title = f"Explainers on {board.rows} rows (means; ▲ better, ▼ worse than random)"
+    head = ("method", *heads, "s a row")
+    view: list[Any] = [table(title, head, rows, right=head[1:]), ""]
+    view += [f"{method.name} {method.verdict}." for method in board.methods if not method.control]
+    return view + [f"Left out: {name}. {reason}" for name, reason in board.left_out.items()]
+
+
+def _score(cell: Any) -> str:
+    return number(cell.mean) + {True: " ▲", False: " ▼", None: ""}[cell.beats]

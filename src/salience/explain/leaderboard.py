@@ -28,6 +28,7 @@ from salience.explain.remember import Remembering
 from salience.explain.scores import Scores, spearman
 from salience.explain.target import Spec
 
+METHODS = ("integrated_gradients", "gradient_x_input", "attention", "leave_one_out", "permutation_shapley")
 METRICS = ("comprehensiveness", "sufficiency", "aopc", "faithfulness_correlation", "tau_loo")
 RANDOM, UNIFORM, INVERSE = CONTROLS = ("random", "uniform", "inverse")
 TOP = 0.2  # share of the units whose removal may change the prediction, and whose overlap is agreement

@@ -47,7 +47,7 @@ TEXT_OPTIONS = [
     "model.text.name=disan", "model.text.args.ngram_dim=0", "model.text.args.dim=100", "model.text.args.dropout=0.4",
     "model.hidden=[100]", "training.learning_rate=0.002",
 ]  # fmt: skip
-EPOCHS, QUICK_EPOCHS = {"trec": 8, "subj": 3, "sst2": 4, IMAGES: 15}, 2
+EPOCHS, QUICK_EPOCHS = {"trec": 8, "subj": 3, "sst2": 4, IMAGES: 20}, 2
 ROWS, QUICK_ROWS = 60, 8
 QUICK_METHODS = ("integrated_gradients", "leave_one_out", "gradient_x_input")
 LONGEST = 40  # units of a row that is explained; exact and sampled methods then cost seconds, not minutes

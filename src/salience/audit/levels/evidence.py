@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from salience.audit.levels.policy import Policy
-from salience.core.errors import ConfigError, IntegrityError, nearest
-from salience.core.io import read_json, sha256
+from salience.core.errors import ConfigError, IntegrityError, UnsupportedError, nearest
+from salience.core.io import read_json, sha256, write_json
 from salience.core.stats import mean_interval
 
 PREDICTED = "predicted"
@@ -109,9 +109,52 @@ def _mismatch(policy: Policy, agent: Agent, evidence: Evidence) -> str:
     return ""
 
 
+def measured(
+    measure: str,
+    values: Sequence[float],
+    agent: Agent,
+    *,
+    target: str = PREDICTED,
+    source: str = "",
+    seed: int = 0,
+) -> Evidence:
+    """Return numbers of many rows as evidence: their mean, and the lower end of its 95 % bootstrap interval.
+
+    Args:
+        measure: id of a measure of the policy.
+        values: one number a row; NaN where it is undefined, which is left out.
+        agent: what was measured.
+        target: ``"predicted"``, or the class that explanations were tested for.
+        source: where the numbers come from, for people.
+        seed: seed of the interval.
+    """
+    known = np.array([value for value in values if math.isfinite(value)], dtype=float)
+    low = float(mean_interval(known, seed=seed)[0]) if len(known) else math.nan
+    return Evidence(
+        measure,
+        float(known.mean()) if len(known) else None,
+        low if math.isfinite(low) else None,
+        len(known),
+        agent.method,
+        target,
+        agent.weights,
+        agent.data,
+        source,
+    )
+
+
 def weights_digest(model: Any) -> str:
-    """Return the SHA-256 of a torch module's weights: that of the safetensors file that holds them."""
+    """Return the SHA-256 of a torch module's weights: that of the safetensors file that holds them.
+
+    Raises:
+        UnsupportedError: the model is no torch module.
+    """
     from safetensors.torch import save
+
+    if not hasattr(model, "state_dict"):
+        raise UnsupportedError(
+            "Evidence is bound to weights", f"{type(model).__name__} has none.", "Judge a torch module."
+        )
 
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     return hashlib.sha256(save(tensors)).hexdigest()
@@ -137,10 +180,15 @@ def gather(
     if mine:
         said = [_said(e) for e in mine]
         made.append(Evidence("explanations", float(np.mean(said)), rows=len(mine), source="explanations"))
+    made = [replace(e, weights=agent.weights, data=agent.data, method=agent.method) for e in made]
     for target in dict.fromkeys(map(_target, mine)):
-        made += _faithfulness([e for e in mine if _target(e) == target], target, seed)
-    bound = {"weights": agent.weights, "data": agent.data, "method": agent.method}
-    return [replace(evidence, **bound) for evidence in made]
+        found = [e.faithfulness for e in mine if _target(e) == target and e.faithfulness is not None]
+        if found:
+            values = [f.difference for f in found]
+            made.append(
+                measured("faithfulness", values, agent, target=target, source="explanations", seed=seed)
+            )
+    return made
 
 
 def _said(explanation: Any) -> bool:
@@ -155,18 +203,6 @@ def _target(explanation: Any) -> str:
     return PREDICTED if given else explanation.target
 
 
-def _faithfulness(explanations: Sequence[Any], target: str, seed: int) -> list[Evidence]:
-    measured = [e.faithfulness.difference for e in explanations if e.faithfulness is not None]
-    values = np.array([value for value in measured if math.isfinite(value)])
-    if not len(values):
-        return []
-    low = float(mean_interval(values, seed=seed)[0])
-    low = low if math.isfinite(low) else None
-    return [
-        Evidence("faithfulness", float(values.mean()), low, len(values), target=target, source="explanations")
-    ]
-
-
 def read_evidence(path: Path | str) -> list[Evidence]:
     """Return evidence that was measured elsewhere: a JSON list of objects with the fields of :class:`Evidence`.
 
@@ -177,6 +213,11 @@ def read_evidence(path: Path | str) -> list[Evidence]:
     if not isinstance(data, list):
         raise _wrong(path, "it holds no list")
     return [_entry(path, i, entry) for i, entry in enumerate(data)]
+
+
+def write_evidence(path: Path | str, evidence: Iterable[Evidence]) -> Path:
+    """Write evidence so that :func:`read_evidence` reads it."""
+    return write_json(path, [entry.to_json() for entry in evidence])
 
 
 def _entry(path: Path | str, position: int, entry: Any) -> Evidence:

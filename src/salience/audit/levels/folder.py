@@ -31,11 +31,23 @@ def judge_run(
         IntegrityError: the folder is unfinished or was changed, or its evidence is of another run (SAL-I004, SAL-I005).
     """
     folder = Path(folder)
-    mark = check_complete(folder, KIND, (WEIGHTS,), "salience run")
-    check_binding(folder, mark)
+    check_binding(folder, check_complete(folder, KIND, (WEIGHTS,), "salience run"))
+    agent = agent_of(folder)
     findings = [Finding.from_json(entry) for entry in read_json(folder / "findings.json")]
     lines = (folder / "explanations.jsonl").read_text(encoding="utf-8").splitlines()
     explanations = [Explanation.from_json(json.loads(line)) for line in lines]
-    methods = [explanation.method for explanation in explanations]
-    agent = Agent(mark["hashes"][WEIGHTS], mark["data"], methods[0] if methods else "")
     return judge(policy, profile, admit(policy, agent, [*gather(findings, explanations, agent), *evidence]))
+
+
+def agent_of(folder: Path | str) -> Agent:
+    """Return the hashes of a run's weights and data, and its explainer, to which evidence is bound.
+
+    Raises:
+        IntegrityError: the folder is unfinished, or its weights were changed (SAL-I004, SAL-I005).
+    """
+    folder = Path(folder)
+    mark = check_complete(folder, KIND, (WEIGHTS,), "salience run")
+    with (folder / "explanations.jsonl").open(encoding="utf-8") as lines:
+        first = next(lines, None)
+    method = json.loads(first)["method"] if first else ""
+    return Agent(mark["hashes"][WEIGHTS], mark.get("data", ""), method)

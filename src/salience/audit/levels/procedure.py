@@ -146,12 +146,11 @@ def _shortfall(measure: Mapping[str, Any], found: Any) -> str:
     """Return why evidence does not reach what is asked for; empty if it does."""
     if found.rows < measure.get("rows", 0):
         return f"{found.rows} rows, {measure['rows']} are needed"
-    if found.value is None or not found.value >= measure.get("at_least", float("-inf")):
-        return f"{_number(found.value)}, at least {measure['at_least']:g} is needed"
+    if found.value is None:
+        return "it gave no number"
+    if found.value < measure.get("at_least", found.value):
+        return f"{found.value:.3g}, at least {measure['at_least']:g} is needed"
     if "above" in measure and not (found.low is not None and found.low > measure["above"]):
-        return f"the interval begins at {_number(found.low)}, not above {measure['above']:g}"
+        start = "no number" if found.low is None else f"{found.low:.3g}"
+        return f"the interval begins at {start}, not above {measure['above']:g}"
     return ""
-
-
-def _number(value: float | None) -> str:
-    return "no number" if value is None else f"{value:.3g}"

@@ -220,3 +220,8 @@ def test_maps_of_pixels_are_scored_at_their_own_size(size, score):
     assert units.attr == pytest.approx(6 / 32)
     assert grown == pytest.approx(0.75 * 2 / 4)
     assert pixels == pytest.approx(score)
+
+
+def test_a_table_of_refusals_can_be_printed():
+    found = gt.check_methods(trainer(follows), FRAME, SHIFT, ["integrated_gradients"], schema=SCHEMA)
+    assert "embedded input" in str(found)

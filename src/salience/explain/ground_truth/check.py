@@ -17,13 +17,23 @@ from salience.data.schema import Schema
 from salience.explain import engine
 from salience.explain.explanation import Explanation
 from salience.explain.ground_truth.design import Altered, Design, alter
-from salience.explain.ground_truth.localisation import Localisation, dilated, finite_mean, localise, summarise
+from salience.explain.ground_truth.localisation import (
+    MEASURES,
+    Localisation,
+    dilated,
+    finite_mean,
+    localise,
+    summarise,
+)
 from salience.explain.model import BlackBox
 
 Fit = Callable[[Schema, pd.DataFrame, pd.DataFrame], BlackBox]
 Methods = Sequence[Any] | Mapping[str, Mapping[str, Any]]
 MARGIN = 0.05  # by which accuracy must exceed what the old features allow
 FLIPS = 0.95  # share of predictions that must follow the manipulation
+COLUMNS = (
+    "method", "class", "rows", *MEASURES, "low", "high", "undefined", "grown", "pixels", "forwards", "seconds", "refused"
+)  # fmt: skip
 ALL, ORACLE = "all", "oracle"
 
 
@@ -211,7 +221,7 @@ def score_methods(
             stage.step(str(method))
     if methods is None:  # what is not defined here was not asked for
         lines = [line for line in lines if not line["refused"]]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def _method_lines(

@@ -86,7 +86,7 @@ class MatchSides:
         """Return the design in which the first class has opposite sides and the second the same side.
 
         Args:
-            frame: training rows, for medians and replacements.
+            frame: rows, for medians and replacements.
             first, second: columns of numbers.
             kept: share of rows that keep their label, as in :meth:`Design.binary`.
         """

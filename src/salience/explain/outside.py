@@ -5,6 +5,7 @@ form, which ``Explanation.to_json`` writes, there are two short ones: a text wit
 """
 
 import math
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ MAX_UNITS = 100_000
 MAX_TEXT = 10_000_000  # characters of a text, or of a picture as text
 MAX_NUMBERS = 4_000_000  # of one array of evidence
 PIECE_MARKS = ("##", "Ġ", "▁", "</w>")  # what tokenizers put to pieces of words
+SPACE = re.compile(r"\s*")
 UNKNOWN = {"row": 0, "probability": None, "output": None, "baseline_output": None, "baseline": "not stated"}
 
 Data = Mapping[str, Any]
@@ -56,7 +58,7 @@ def wrong(where: str, what: str, fix: str) -> DataError:
 def _from_text(data: Data) -> dict[str, Any]:
     _need(data, ("values", "target", "prediction"))
     text, column = data["text"], data.get("column", "text")
-    _check_type("text", text, str)
+    _check_cell("text", text, "text")
     _check_type("column", column, str)
     _check_type("values", data["values"], list | tuple)
     if "offsets" in data:
@@ -87,19 +89,19 @@ def _is_word(item: Any) -> bool:
 def _found(text: str, words: Sequence[str | None]) -> list[tuple[int, int] | None]:
     """Return where each word is, each after the one before; None for a special token, which is null.
 
-    Marks of word pieces (``##ness``, ``Ġgood``) are left out. Upper and lower case are told apart only where that helps.
+    Marks of word pieces (``##ness``, ``Ġgood``) are left out, and upper and lower case count as the same.
     """
-    low = text.lower() if len(text.lower()) == len(text) else text
+    lowered = text.lower()
+    low = lowered if len(lowered) == len(text) else text  # a few letters change their length
     spans: list[tuple[int, int] | None] = []
     start = 0
     for position, word in enumerate(words):
         if word is None or not word.strip():
             spans.append(None)
             continue
-        piece = _bare(word)
-        at = text.find(piece, start)
-        at = at if at >= 0 else low.find(piece.lower(), start)
-        if at < 0 or not piece:
+        piece = _bare(word).lower() if low is lowered else _bare(word)
+        at = _next(low, piece, start)
+        if at < 0:
             raise wrong(
                 f"words[{position}]",
                 f"{word!r} does not stand in the text after character {start}",
@@ -108,6 +110,17 @@ def _found(text: str, words: Sequence[str | None]) -> list[tuple[int, int] | Non
         spans.append((at, at + len(piece)))
         start = at + len(piece)
     return spans
+
+
+def _next(text: str, piece: str, start: int) -> int:
+    """Return where a piece stands: right after the one before, or at the next beginning of a word; −1 for nowhere."""
+    here = SPACE.match(text, start).end()
+    if text.startswith(piece, here):
+        return here
+    at = text.find(piece, start)
+    while at > 0 and text[at - 1].isalnum() and text[at].isalnum():
+        at = text.find(piece, at + 1)
+    return at
 
 
 def _bare(word: str) -> str:
@@ -168,10 +181,7 @@ def check(data: Data) -> None:
     _check_columns(data)
     for name in ("units", "values"):
         _check_type(name, data[name], list | tuple)
-    if len(data["units"]) > MAX_UNITS:
-        raise wrong(
-            "units", f"{len(data['units']):,} units, at most {MAX_UNITS:,} are read", "Join them to words."
-        )
+    _check_count("units", data["units"])
     if len(data["units"]) != len(data["values"]):
         raise wrong(
             "values", f"{len(data['values'])} values for {len(data['units'])} units", "Give one value a unit."
@@ -333,6 +343,11 @@ def _check_number(where: str, value: Any, *, strings: bool = False) -> None:
         raise wrong(where, f"{value} is not finite", "Write null where the method says nothing.")
 
 
+def _check_count(where: str, items: Sequence[Any]) -> None:
+    if len(items) > MAX_UNITS:
+        raise wrong(where, f"{len(items):,} entries, at most {MAX_UNITS:,} are read", "Join them to words.")
+
+
 def _check_type(where: str, value: Any, kind: Any) -> None:
     if not isinstance(value, kind):
         names = {str: "text", Mapping: "an object"}
@@ -343,6 +358,7 @@ def _check_type(where: str, value: Any, kind: Any) -> None:
 
 def _list_of(where: str, items: Any, fits: Callable[[Any], bool], what: str) -> list[Any]:
     _check_type(where, items, list | tuple)
+    _check_count(where, items)
     for position, item in enumerate(items):
         if not fits(item):
             raise wrong(f"{where}[{position}]", f"{str(item)[:40]!r}", f"Give {what}.")

@@ -130,13 +130,12 @@ def map_bytes(tensors: Sequence[Tensor]) -> int:
     return sum(t.nbytes for t in tensors)
 
 
-def check_size(model: WhiteBox, tokens: dict[str, Any], maps: Callable[[dict[str, Any]], int]) -> None:
-    """Refuse rows whose maps would not fit, before they are made.
+def check_size(model: WhiteBox, tokens: dict[str, Any]) -> None:
+    """Refuse rows whose maps would not fit, before they are made: those of a few tokens are made and measured.
 
     Args:
-        model: the model, for its name.
-        tokens: a row.
-        maps: from shortened tokens to the bytes of their maps.
+        model: the model.
+        tokens: embedded rows.
 
     Raises:
         UnsupportedError: the maps of one row would take more than 4 GiB.
@@ -144,7 +143,9 @@ def check_size(model: WhiteBox, tokens: dict[str, Any], maps: Callable[[dict[str
     longest = max((t.values.shape[1] for t in tokens.values()), default=0)
     if longest <= 8 * PROBE:
         return
-    size = maps({name: _end(found) for name, found in tokens.items()}) * (longest / PROBE) ** 2
+    with torch.no_grad():
+        _, shown = forward_shown(model, {name: _end(found) for name, found in tokens.items()})
+    size = shown_bytes(shown) * (longest / PROBE) ** 2
     if size > MAPS_LIMIT:
         raise UnsupportedError(
             "The attention maps of this text are too large",

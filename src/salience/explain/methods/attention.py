@@ -13,6 +13,7 @@ from salience.explain.attribution import Attribution
 from salience.explain.maps import (
     PAIRWISE,
     POOLING,
+    check_size,
     featureless,
     in_packs,
     map_bytes,
@@ -85,7 +86,10 @@ class Attention:
 
 def _pack(model: WhiteBox, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
     batch = model.collate(model.prepare(frame))
-    tokens, maps = model.embed(batch), model.attention(batch)
+    tokens = model.embed(batch)
+    if not hasattr(model, "continuations"):  # a language model shows its last position alone
+        check_size(model, tokens)
+    maps = model.attention(batch)
     weights = {n: found for n, m in maps.items() if (found := token_weights(m, tokens[n].mask)) is not None}
     if not weights:
         raise no_maps(model)

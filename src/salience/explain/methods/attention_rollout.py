@@ -92,7 +92,7 @@ class AttentionRollout:
 
     def _pack(self, model: WhiteBox, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
         tokens = model.embed(model.collate(model.prepare(frame)))
-        check_size(model, tokens, lambda cut: shown_bytes(forward_shown(model, cut)[1]))
+        check_size(model, tokens)
         output, shown = forward_shown(model, tokens)
         usable = {name: maps for name, maps in shown.items() if pairwise(maps) or POOLING in maps}
         if not usable:

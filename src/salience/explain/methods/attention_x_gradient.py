@@ -90,7 +90,7 @@ class AttentionXGradient:
     def _pack(self, model: WhiteBox, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
         with torch.no_grad():
             tokens = model.embed(model.collate(model.prepare(frame)))
-            check_size(model, tokens, lambda cut: shown_bytes(forward_shown(model, cut)[1]))
+            check_size(model, tokens)
         leaves = {n: t.with_values(t.values.detach().requires_grad_(True)) for n, t in tokens.items()}
         with torch.enable_grad():
             output, shown = forward_shown(model, leaves)

@@ -1,7 +1,12 @@
 """One thread: small tensors are faster so, and tests may run side by side."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the planted texts beside the tests
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ CARD = {
     "url": "https://arxiv.org/abs/2005.00115",
     "source": "paper",
     "faithful": "Three stages: support model, extraction of a fixed share as one stretch or as the top words, a classifier that shares nothing with the support model and sees the extracted words only.",
-    "deviates": "LSTMs in place of BERT; attention scores are those of one pooling layer; gradient scores are the size of gradient × input of the largest logit (the length of the gradient alone is small where the model is sure, and misses the words that made it so). At least one word is kept; a stretch may run from one text column into the next.",
+    "deviates": "LSTMs in place of BERT; attention scores are those of one pooling layer; gradient scores are the size of gradient × input of the predicted class's log-odds (the length of the gradient alone is small where the model is sure, and misses the words that made it so). At least one word is kept; a stretch may run from one text column into the next.",
     "kinds": ["text"],
     "cost": "two trainings; the second reads only the kept words",
     "defaults": {"dim": 100, "embedding_dim": 100, "rate": 0.2, "dropout": 0.2},
@@ -143,7 +143,7 @@ class FreshEncoder(RationaleEncoder):
             tokens = support.embed(batch)[TEXT]
             values = tokens.values.detach().requires_grad_(True)
             output = support.forward_tokens({TEXT: tokens.with_values(values)})
-            (gradient,) = torch.autograd.grad(output.max(dim=1).values.sum(), values)
+            (gradient,) = torch.autograd.grad(lead(output).sum(), values)
         return (gradient * tokens.values).sum(-1).abs() * tokens.mask
 
     def collate(self, examples: list[Extract]) -> dict[str, Tensor]:
@@ -157,6 +157,15 @@ class FreshEncoder(RationaleEncoder):
     def select(self, batch: dict[str, Tensor], tokens: Tokens) -> Float[Tensor, "batch token"]:
         """Return the extraction that came with the rows."""
         return batch["kept"]
+
+
+def lead(output: Float[Tensor, "batch output"]) -> Float[Tensor, " batch"]:
+    """Return the log-odds of the predicted class against the others; the number itself for a regression."""
+    if output.shape[1] == 1:
+        return output[:, 0]
+    first = output.argmax(dim=1, keepdim=True)
+    others = output.scatter(1, first, -torch.inf).logsumexp(dim=1)
+    return output.gather(1, first)[:, 0] - others
 
 
 def extract(scores: Float[np.ndarray, " word"], rate: float, contiguous: bool) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from salience.core import registry
 from salience.core.errors import SalienceError
@@ -32,12 +33,17 @@ def by_method(explanations: Sequence[Explanation]) -> dict[tuple[Any, ...], list
     return groups
 
 
+def asked_by(model: Any, group: Sequence[Explanation]) -> tuple[pd.DataFrame, list[Target]]:
+    """Return the rows and targets of explanations, as an explainer takes them."""
+    frame = to_frame(model, [e.inputs for e in group])
+    return frame.set_axis([e.row for e in group]), [target_of(e) for e in group]
+
+
 def attribute_again(
     model: Any, explainer: Any, group: Sequence[Explanation], memory_mb: int | float
 ) -> list[Attribution]:
     """Return new attributions of the rows and targets of explanations, with their seed."""
-    targets: list[Target] = [target_of(e) for e in group]
-    frame = to_frame(model, [e.inputs for e in group]).set_axis([e.row for e in group])
+    frame, targets = asked_by(model, group)
     return explainer.attribute(model, frame, targets, seed=group[0].seed, memory_mb=memory_mb)
 
 

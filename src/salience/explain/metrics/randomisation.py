@@ -16,7 +16,7 @@ from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
 from salience.explain.options import within
 from salience.explain.orders import values_of
-from salience.explain.reexplain import attribute_again, by_method, explainer_of, why_not
+from salience.explain.reexplain import asked_by, by_method, explainer_of, why_not
 from salience.explain.scores import Scores, spearman
 
 CARD = {
@@ -101,12 +101,13 @@ class Randomisation:
         memory_mb: int | float,
     ) -> tuple[Float[np.ndarray, " explanation"], int]:
         own, found, forwards = [values_of(e) for e in group], [], 0
+        frame, targets = asked_by(model, group)
         with restored(model), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for stage in np.array_split(np.arange(len(layers)), min(self.stages, len(layers))):
                 for layer in stage:
                     draw_anew(layers[layer])
-                again = attribute_again(model, explainer, group, memory_mb)
+                again = explainer.attribute(model, frame, targets, seed=group[0].seed, memory_mb=memory_mb)
                 forwards += sum(a.forwards for a in again)
                 found.append([rank_correlation(v, a.values) for v, a in zip(own, again, strict=True)])
         return np.array(found[-1]) if self.last else np.mean(found, axis=0), forwards

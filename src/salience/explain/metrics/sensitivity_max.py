@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +17,7 @@ from salience.explain.explanation import Explanation
 from salience.explain.model import WhiteBox
 from salience.explain.options import within
 from salience.explain.orders import values_of
-from salience.explain.reexplain import attribute_again, by_method, explainer_of, why_not
+from salience.explain.reexplain import asked_by, by_method, explainer_of, why_not
 from salience.explain.scores import Scores
 from salience.explain.state import frozen
 
@@ -102,10 +103,12 @@ class SensitivityMax:
     ) -> tuple[Float[np.ndarray, " explanation"], int]:
         own = [values_of(e) for e in group]
         moved, forwards = [], 0
+        frame, targets = asked_by(model, group)
         with frozen(model):
+            prepared = model.prepare(frame)
             for draw in range(self.draws):
-                noisy = Noisy(model, self.radius, seed, draw)
-                found = attribute_again(noisy, explainer, group, memory_mb)
+                noisy = Noisy(model, self.radius, seed, draw, frame, prepared)
+                found = explainer.attribute(noisy, frame, targets, seed=group[0].seed, memory_mb=memory_mb)
                 forwards += sum(a.forwards for a in found)
                 moved.append([relative_change(v, a.values) for v, a in zip(own, found, strict=True)])
         return np.mean(moved, axis=0) if self.mean else np.max(moved, axis=0), forwards
@@ -125,12 +128,27 @@ class Noisy:
         radius: half the width of the uniform noise.
         seed: seed of the noise.
         draw: number of the draw.
+        frame: the rows of every draw.
+        prepared: what ``model.prepare`` makes of them, once for all draws.
     """
 
-    def __init__(self, model: WhiteBox, radius: float, seed: int, draw: int) -> None:
+    def __init__(
+        self,
+        model: WhiteBox,
+        radius: float,
+        seed: int,
+        draw: int,
+        frame: pd.DataFrame,
+        prepared: list[Any],
+    ) -> None:
         self.model, self.radius, self.seed, self.draw = model, radius, seed, draw
+        self.frame, self.prepared = frame, prepared
         for name in _shared(model):
             setattr(self, name, getattr(model, name))
+
+    def prepare(self, frame: pd.DataFrame) -> list[Any]:
+        """Return one example a row; those of all rows are at hand."""
+        return self.prepared if frame is self.frame else self.model.prepare(frame)
 
     def embed(self, batch: Any) -> dict[str, Any]:
         """Return the embedded input plus noise, the same for a token of every row."""
@@ -159,7 +177,7 @@ class Noisy:
 
 def _shared(model: WhiteBox) -> Iterator[str]:
     """Yield what is passed on as it is; attention maps are not, since they are read without the noise."""
-    names = ("schema", "predict_proba", "units", "unit_offsets", "remove", "prepare", "collate", "baseline")
+    names = ("schema", "predict_proba", "units", "unit_offsets", "remove", "collate", "baseline")
     for name in (*names, "forward_tokens", "finish", "neutral_words", "row_bytes"):
         if hasattr(model, name):
             yield name

@@ -45,6 +45,9 @@ def measured_truth(e: Explanation) -> bool:
 
 def wrong(claims: Sequence[Claim], explanation: Explanation) -> list[str]:
     """Return what is wrong with claims, as ``"kind: field"``; empty if every one holds."""
+    absent = [c for c in claims if not all(0 <= i < len(explanation.values) for i in c.units)]
+    if absent:  # these sentences are about another row; nothing else can be compared
+        return [f"{claim.kind}: units" for claim in absent]
     problems = []
     for claim in claims:
         right = _CHECKS[claim.kind](claim, explanation, claims)
@@ -66,7 +69,7 @@ def _named(c: Claim, claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _check_evidence(c: Claim, e: Explanation, claims: Sequence[Claim]) -> dict[str, bool]:
-    if not c.units or not all(0 <= i < len(e.values) for i in c.units):
+    if not c.units:
         return {"units": False}
     values = [e.values[i] for i in c.units]
     value, whole, named = math.fsum(values), mass(e, c.sign), _named(c, claims)
@@ -139,7 +142,7 @@ def _check_decided(c: Claim, e: Explanation, claims: Sequence[Claim]) -> dict[st
 
 def _check_nothing(c: Claim, e: Explanation, claims: Sequence[Claim]) -> dict[str, bool]:
     nothing = not any(v * c.sign > 0 for v in e.values if measured(v))
-    return {"sign": nothing, "target": clean(e.target) == c.target}
+    return {"sign": nothing, "target": _meant(c, e)}
 
 
 def _check_truth(c: Claim, e: Explanation, claims: Sequence[Claim]) -> dict[str, bool]:

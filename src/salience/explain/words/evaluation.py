@@ -179,7 +179,9 @@ def _share(hits: Sequence[bool]) -> float:
 
 def _phrases(text: str | Words) -> list[str]:
     if isinstance(text, Words):
-        return [claim.phrase for claim in text.claims if claim.kind == "evidence"]
+        return [
+            c.phrase for c in text.claims if c.kind == "evidence" and c.noun != "area"
+        ]  # an area is no quote
     return quoted_parts(text)
 
 
@@ -187,14 +189,11 @@ def _of_words(words: Words, explanation: Explanation) -> dict[str, Any]:
     """Return accuracies of sentences by what :func:`check` finds wrong with their evidence."""
     wrong = check(words, explanation)
     claims = sum(claim.kind == "evidence" for claim in words.claims)
-    parts = {"sign": ("sign",), "rank": ("rank",), "value": ("value", "share")}
-    found: dict[str, Any] = {
-        kind: 1.0
-        - min(sum(problem in {f"evidence: {name}" for name in names} for problem in wrong), claims) / claims
-        if claims
-        else math.nan
-        for kind, names in parts.items()
-    }
+    parts = {"sign": {"sign"}, "rank": {"rank"}, "value": {"value", "share"}}
+    found: dict[str, Any] = {}
+    for kind, names in parts.items():
+        false = sum(problem.removeprefix("evidence: ") in names | {"units"} for problem in wrong)
+        found[kind] = 1.0 - min(false, claims) / claims if claims else math.nan
     other = [problem for problem in wrong if problem.endswith((": phrase", ": units", ": one place"))]
     return {**found, "hallucinations": len(other), "uncheckable": 0}
 

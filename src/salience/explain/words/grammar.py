@@ -36,7 +36,7 @@ def grammar(language: str = "english") -> "Grammar":
     """
     import yaml
 
-    path = Path(__file__).with_name(f"{language}.yaml")
+    path = Path(__file__).parent / f"{language}.yaml"
     path = path if path.is_file() else Path(language)
     try:
         return Grammar(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -117,7 +117,8 @@ class Grammar:
         elif kind in ("evidence", "nothing"):
             for side, sign, lines in _by_side(entry):
                 fixed = {"kind": kind, "side": side, "sign": sign}
-                self.forms[style, kind, side, sign] += [self._form(text, fixed, style) for text in lines]
+                texts = [text for line in lines for text in self._objects(line, side)]
+                self.forms[style, kind, side, sign] += [self._form(text, fixed, style) for text in texts]
         elif kind in ("coverage", "decided"):
             self._read_shares(style, kind, entry)
         else:
@@ -156,7 +157,7 @@ class Grammar:
             claims: one claim, or the evidence of one sign by rank.
             style: ``"plain"`` or ``"study"``; what the study has no sentence for is said plainly.
             seed: draws one of the sentences that mean the same; None takes the first.
-            named: whether the target must be named.
+            named: whether a study sentence names the target, where it can do either.
 
         Raises:
             KeyError: the language has no sentence for it.
@@ -172,15 +173,11 @@ class Grammar:
     def _fitting(self, claims: tuple[Claim, ...], style: str, named: bool) -> list[Form]:
         claim = claims[0]
         for wanted in dict.fromkeys((style, "plain")):
-            forms = self.forms.get(self._key(claim, wanted, len(claims))) or self.forms.get(
-                (wanted, claim.kind)
-            )
+            key = self._key(claim, wanted, len(claims))
+            forms = self.forms.get(key) or self.forms.get((wanted, claim.kind), [])
+            fitting = [one for one in forms if ("target" in one.gaps) == named] if wanted == "study" else []
             if forms:
-                return (
-                    [f for f in forms if "target" in f.gaps]
-                    if named and wanted == "study" and claim.kind == "evidence"
-                    else forms
-                )
+                return fitting or forms
         raise KeyError(f"no sentence for {claim.kind}, {claim.side}, {claim.sign}")
 
     @staticmethod
@@ -220,7 +217,7 @@ class Grammar:
 
     def _study_items(self, claims: tuple[Claim, ...], draw: random.Random | None) -> Any:
         groups = {"items": claims, "first": claims[:1], "others": claims[1:]}
-        tense, count = (draw.randrange(1000) if draw else 0), len(claims)
+        count, chosen = len(claims), {}
 
         def fill(gap: str) -> str:
             nonlocal count
@@ -228,7 +225,7 @@ class Grammar:
                 count = len(groups[gap])
                 return self._named(groups[gap], draw)
             options = self.choices[gap]
-            one = options[tense % len(options)]  # one tense and one tone for the whole sentence
+            one = chosen.setdefault(gap, draw.choice(options) if draw else options[0])  # one tense a sentence
             return one[self.slots.plural(count, one)] if isinstance(one, Mapping) else one
 
         return fill

@@ -175,7 +175,7 @@ def rejections(results: Sequence[Instructed]) -> dict[str, int]:
     An answer with several reasons counts once for each kind.
     """
     kinds = Counter(kind for result in results for kind in {reason.kind for reason in result.reasons})
-    return dict(kinds.most_common())
+    return dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _instructed(

@@ -60,7 +60,10 @@ def rationale(explanation: Explanation, *, rate: float = RATE) -> Shown:
 def sentences(words: Words) -> Shown:
     """Return sentences, and the quoted evidence in them with its side."""
     named = [claim for claim in words.claims if claim.kind == "evidence"]
-    return Shown(str(words), tuple(Part(p, claim.sign) for claim in named for p in folded(claim.phrase)))
+    return Shown(
+        str(words),
+        tuple(Part(p, claim.sign) for claim in named for p in folded(f"{claim.phrase} {claim.cell}")),
+    )
 
 
 def free_text(text: str, explanation: Explanation) -> Shown:

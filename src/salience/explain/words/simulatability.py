@@ -6,7 +6,7 @@ representation scores well if its words, and the side that it gives them, carry 
 reads no grammar and knows no language, and people bring knowledge of the world.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -19,7 +19,6 @@ from salience.core.stats import generator, holm, mean_interval, sign_flip_test
 from salience.explain.words.representations import Shown
 
 FOLDS = 10
-STUDENTS = ("naive_bayes", "logistic_regression")
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,12 @@ def simulate(
             f"{len(set(answers))} answers, {len(set(fold))} inputs.",
             "Give more rows.",
         )
-    truth = np.array(answers, dtype=object)
+    truth = np.array([str(answer) for answer in answers])
     hits = {
         name: _guesses([_bag(s, sides) for s in shown], truth, fold, student) == truth
         for name, shown in representations.items()
     }
-    _, counts = np.unique(truth.astype(str), return_counts=True)
+    _, counts = np.unique(truth, return_counts=True)
     rows = [_row(name, hits[name], shown, seed) for name, shown in representations.items()]
     return Simulation(hits, float(counts.max() / len(truth)), tuple(rows), tuple(paired(hits, seed=seed)))
 
@@ -107,28 +106,41 @@ def _bag(shown: Shown, sides: bool) -> dict[str, float]:
 
 
 def _guesses(bags: list[dict[str, float]], truth: np.ndarray, fold: np.ndarray, student: str) -> np.ndarray:
-    from sklearn.feature_extraction import DictVectorizer
-    from sklearn.pipeline import make_pipeline
-
-    guesses = np.empty(len(truth), dtype=object)
+    columns = {word: i for i, word in enumerate(dict.fromkeys(word for bag in bags for word in bag))}
+    counts = np.zeros((len(bags), len(columns)))
+    for row, bag in enumerate(bags):
+        counts[row, [columns[word] for word in bag]] = list(bag.values())
+    classes, answer = np.unique(truth, return_inverse=True)
+    guesses = np.empty(len(truth), dtype=int)
     for number in np.unique(fold):
-        held, seen = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        names, counts = np.unique(truth[seen].astype(str), return_counts=True)
-        if len(names) < 2 or not any(bags[i] for i in seen):  # nothing to learn: the most frequent answer
-            guesses[held] = names[counts.argmax()]
-            continue
-        fitted = make_pipeline(DictVectorizer(), _student(student)).fit(
-            [bags[i] for i in seen], truth[seen].astype(str)
+        held, seen = fold == number, fold != number
+        known = counts[seen].any(axis=0)  # a word that was never seen says nothing
+        guesses[held] = _STUDENTS[student](
+            counts[seen][:, known], answer[seen], counts[held][:, known], len(classes)
         )
-        guesses[held] = fitted.predict([bags[i] for i in held])
-    return guesses
+    return classes[guesses]
 
 
-def _student(name: str) -> Any:
+Guess = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def _naive_bayes(seen: np.ndarray, answer: np.ndarray, held: np.ndarray, classes: int) -> np.ndarray:
+    member = np.eye(classes)[answer]
+    words = member.T @ seen + 1.0
+    prior = np.log(np.maximum(member.sum(axis=0), 1e-300))  # a class that was never seen is not guessed
+    return (held @ np.log(words / words.sum(axis=1, keepdims=True)).T + prior).argmax(axis=1)
+
+
+def _logistic_regression(seen: np.ndarray, answer: np.ndarray, held: np.ndarray, classes: int) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.naive_bayes import MultinomialNB
 
-    return MultinomialNB() if name == "naive_bayes" else LogisticRegression(max_iter=1000)
+    if len(np.unique(answer)) < 2 or not seen.size:
+        return np.full(len(held), np.bincount(answer, minlength=classes).argmax())
+    return LogisticRegression(max_iter=1000).fit(seen, answer).predict(held)
+
+
+_STUDENTS: dict[str, Guess] = {"naive_bayes": _naive_bayes, "logistic_regression": _logistic_regression}
+STUDENTS = tuple(_STUDENTS)
 
 
 def _row(name: str, hits: np.ndarray, shown: Sequence[Shown], seed: int) -> dict[str, Any]:

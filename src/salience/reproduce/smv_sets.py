@@ -25,6 +25,7 @@ METHOD = "integrated_gradients"
 CHEAP = "gradient_x_input"  # for the thousand explanations that are read back; sentences do not ask where numbers come from
 TRAIN_WORDS, TEST_WORDS = 120, 99  # longest review; the paper explains texts of fewer than 100 tokens
 ADULT = ("age", "workclass", "fnlwgt", "education", "education_num", "marital", "occupation", "relationship", "race", "sex", "gain", "loss", "hours", "country", "income")  # fmt: skip
+TOLD_TRAIN = 600  # rows that train the models of what is read back
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
 QUESTIONS = ("description", "entity", "abbreviation", "person", "location", "number")
 TEXT_SETS = {"imdb": "sentiment", "ag_news": "topic", "trec": "asked for"}  # set → column that is predicted
@@ -169,7 +170,7 @@ def _told(model: Any, frame: pd.DataFrame, seed: int, method: str = CHEAP) -> li
 def _texts(root: Path, rows: int, seed: int) -> list[Explanation]:
     train, test = frames(root, "imdb")
     predictor = _predictor("sentiment", {"text": "text"}, SHORT, seed).fit(
-        train.sample(600, random_state=seed)
+        train.sample(min(TOLD_TRAIN, len(train)), random_state=seed)
     )
     chosen = test.sample(min(rows, len(test)), random_state=seed)
     return _told(predictor.model, predictor.schema.parse(chosen, target=False), seed)
@@ -183,9 +184,9 @@ def _adult(root: Path, rows: int, seed: int) -> list[Explanation]:
         skipinitialspace=True,
         na_values="?",
     )
-    table = table.sample(2000 + rows, random_state=seed).reset_index(drop=True)
-    predictor = _predictor("income", {}, SHORT, seed).fit(table.iloc[:2000])
-    return _told(predictor.model, predictor.schema.parse(table.iloc[2000:], target=False), seed)
+    table = table.sample(TOLD_TRAIN + rows, random_state=seed).reset_index(drop=True)
+    predictor = _predictor("income", {}, SHORT, seed).fit(table.iloc[:TOLD_TRAIN])
+    return _told(predictor.model, predictor.schema.parse(table.iloc[TOLD_TRAIN:], target=False), seed)
 
 
 def _of_kind(explanation: Explanation, kind: str) -> Explanation:
@@ -200,9 +201,9 @@ def _digits(rows: int, seed: int) -> list[Explanation]:
     data = load_digits()
     pictures = [Image.fromarray((page * 15).astype(np.uint8)).convert("RGB") for page in data.images]
     table = pd.DataFrame({"picture": pictures, "digit": [f"digit {label}" for label in data.target]})
-    table = table.sample(min(600 + rows, len(table)), random_state=seed).reset_index(drop=True)
-    predictor = _predictor("digit", {"picture": "image"}, SHORT, seed).fit(table.iloc[:600])
-    return _told(predictor.model, predictor.schema.parse(table.iloc[600:], target=False), seed)
+    table = table.sample(min(TOLD_TRAIN + rows, len(table)), random_state=seed).reset_index(drop=True)
+    predictor = _predictor("digit", {"picture": "image"}, SHORT, seed).fit(table.iloc[:TOLD_TRAIN])
+    return _told(predictor.model, predictor.schema.parse(table.iloc[TOLD_TRAIN:], target=False), seed)
 
 
 def _mixed(rows: int, seed: int) -> list[Explanation]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from salience.explain.engine import explain
 from salience.explain.answers import target_spread
+from salience.explain.engine import explain
 from salience.explain.faithfulness import aggregate, measure
 from salience.explain.orders import FRACTIONS, order_of
 from salience.testing.toy import LinearToy, toy_frame

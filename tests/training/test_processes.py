@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small_model import SmallModel, train
+from small_model import CostlyModel, SmallModel, train
 from two_processes import BATCHES, TRAINING, gradients
 
 from salience import Predictor
@@ -53,6 +53,12 @@ def test_averaged_gradients_are_those_of_one_process(tensors, batch, parts):
         for rank in (0, 1):
             found = tensors[rank][f"gradient/{batch}/{parts}/{name}"]
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_what_a_model_adds_to_the_loss_has_the_gradient_of_one_process(tensors):
+    for name, expected in gradients(7, 1, CostlyModel).items():
+        for rank in (0, 1):
+            torch.testing.assert_close(tensors[rank][f"costly/{name}"], expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from small_model import SmallModel, small_rows, train
+from small_model import CostlyModel, SmallModel, small_rows, train
 
 from salience.training import checkpoint
 from salience.training.loop import Trainer, TrainingConfig
@@ -17,9 +17,9 @@ BATCHES = {"even": 16, "odd": 7, "one row": 1}
 TRAINING = {"epochs": 3, "batch_size": 10, "average": 0.9}
 
 
-def gradients(rows: int, parts: int) -> dict[str, torch.Tensor]:
+def gradients(rows: int, parts: int, kind: type[SmallModel] = SmallModel) -> dict[str, torch.Tensor]:
     """Return the gradients of one batch, worked through in parts by all processes."""
-    trainer = Trainer(SmallModel(**WEIGHTED), TrainingConfig(accumulate=parts))
+    trainer = Trainer(kind(**WEIGHTED), TrainingConfig(accumulate=parts))
     trainer.examples, trainer.target = small_rows(rows)
     trainer._backward(np.arange(rows))
     return {name: p.grad.clone() for name, p in trainer.core.named_parameters()}
@@ -67,6 +67,7 @@ def main(out: Path) -> None:
     for name, rows in BATCHES.items():
         for parts in (1, 3):
             tensors |= {f"gradient/{name}/{parts}/{n}": t for n, t in gradients(rows, parts).items()}
+    tensors |= {f"costly/{n}": t for n, t in gradients(7, 2, CostlyModel).items()}
     facts = {}
     for sharding in ("ddp", "fsdp"):
         model, history = train(

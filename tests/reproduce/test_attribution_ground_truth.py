@@ -119,30 +119,31 @@ def test_texts_that_are_absent_are_named_and_left_out(monkeypatch, tmp_path):
     assert "SST-2" in found["summary"]["left out"]
 
 
+ABOUT = {"class": "all", "accuracy": 0.99, "best_original": 0.5, "flips": 1.0, "lift": 2.0, "uniform": 0.25}
+
+
 def exact_rows():
     base = {
+        **ABOUT,
         "experiment": "known answer",
         "setting": "net",
         "level": 0.0,
-        "scored": "by construction",
+        "scored": "hand-set",
         "normalised": 0.0,
     }
-    exact = [
-        {**base, "method": m, "attr": 1.0, "low": 1.0, "high": 1.0, "uniform": 0.25}
-        for m in reproduction.EXACT_METHODS
-    ]
-    return [*exact, {**base, "method": "random", "attr": 0.3, "low": 0.2, "high": 0.4, "uniform": 0.25}]
+    exact = [{**base, "method": m, "attr": 1.0, "low": 1.0, "high": 1.0} for m in reproduction.EXACT_METHODS]
+    return [*exact, {**base, "method": "random", "attr": 0.3, "low": 0.2, "high": 0.4}]
 
 
 def scored_rows(values, **about):
     base = {
+        **ABOUT,
         "experiment": "region size",
         "level": 0.5,
         "scored": "yes",
         "attr": 0.5,
         "low": 0.4,
         "high": 0.6,
-        "uniform": 0.25,
     }
     return [{**base, "method": m, "normalised": v, **about} for m, v in values.items()]
 
@@ -152,20 +153,25 @@ def test_the_summary_says_what_the_rows_say():
         *exact_rows(),
         *scored_rows({"gradient": 0.25, "leave_one_out": 0.75, "random": 0.0}, setting="hue, usual"),
         *scored_rows({"gradient": 0.75, "leave_one_out": 0.75}, setting="hue, top 0", level=1.0),
+        *scored_rows({"gradient": 0.9}, setting="hue, top 0", level=1.0, **{"class": "cat"}),
         *scored_rows(
             {"gradient": 0.0},
-            setting="noise, r = 1",
+            setting="hue, r = 1",
             scored="no: accuracy",
             experiment="kept labels",
             level=1.0,
         ),
+        *scored_rows({"gradient": 0.4}, setting="SST-2", experiment="text"),
     ]
     said = reproduction.summary(rows, [])
     assert said["known answers"].startswith("Attr% is 1") and "on 1 of 1" in said["known answers"]
-    assert "gradient 0.25 → 0.75" in said["region size"]
-    assert "leave_one_out 0.75, gradient 0.50" in said["explainers"] and "random" not in said["explainers"]
-    assert "0 of 2" in said["explainers"]
-    assert said["not scored"].startswith("1 of 4 settings: noise, r = 1 (accuracy)")
+    assert said["region size"].endswith("gradient 0.25 → 0.75, leave_one_out 0.75 → 0.75")
+    assert said["kept labels"].endswith("gradient 0.25 → 0.00")
+    assert said["visibility"] == "not run at several levels"
+    assert said["explainers of pictures"].endswith("leave_one_out 0.75, gradient 0.50")
+    assert said["explainers of pictures"].startswith("0 of 2")
+    assert said["explainers of texts"].startswith("1 of 1") and "explainers of tables" not in said
+    assert said["not scored"] == "1 of 4 settings: hue, r = 1 (accuracy)"
 
 
 def test_an_inexact_method_is_named():

@@ -55,6 +55,7 @@ FEW = ("gradient", "gradient_x_input", "integrated_gradients", "smooth_grad", "g
 CONTROLS = ("random", "uniform", "inverse", "oracle")
 STEP = 0.05  # of validation accuracy, between two moments of a training
 SHOWN = ("attr", "low", "high", "uniform", "lift", "normalised", "mass", "rank", "pointing", "auc", "grown", "undefined")  # fmt: skip
+KNOWN, ALL = "known answer", "all"
 LEVELS = ("region size", "visibility", "kept labels", "training")
 
 
@@ -98,11 +99,12 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
     Returns:
         ``rows``: one record an experiment, setting and explainer: Attr% with its interval, uniform share, lift,
         normalised Attr%, accuracy, p*, share of predictions that follow the manipulation, and whether it counts;
-        ``classes``: the same for each class apart; ``left_out``; ``summary``.
+        ``lines``: all measures, for both classes together and for each apart, and why a score does not count;
+        ``left_out``; ``summary``.
     """
     root = Path(data) if data else DEFAULT_DATA
     plan = [s for s in settings(root) if not quick or s.name in QUICK]
-    rows, classes, left_out = known_answers(seed, 8 if quick else 32), [], []
+    lines, left_out = known_answers(seed, 8 if quick else 32), []
     with Stage("reproduce", len(plan)) as stage:
         for setting in plan:
             try:
@@ -110,17 +112,33 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
             except DataError as error:
                 left_out.append(f"{setting.name}: {error}")
                 continue
-            rows += [line for line in found["lines"] if line["class"] == "all"]
-            classes += [line for line in found["lines"] if line["class"] != "all"]
+            lines += found["lines"]
             stage.step(f"{setting.experiment}, {setting.name}: {found['seconds']:.0f} s")
-    rows = [{key: value for key, value in row.items() if key != "class"} for row in rows]
     return {
-        "rows": rows,
-        "classes": classes,
+        "rows": [_row(line) for line in lines if line["class"] == ALL],
+        "lines": lines,
         "left_out": left_out,
-        "summary": summary(rows, left_out),
+        "summary": summary(lines, left_out),
         "gap": CARD["deviates"],
     }
+
+
+def _row(line: dict[str, Any]) -> dict[str, Any]:
+    """Return what is printed of a line."""
+    short = {name: _rounded(line[name]) for name in ("attr", "uniform", "lift", "normalised", "accuracy")}
+    return {
+        **{name: line[name] for name in ("experiment", "setting", "method")},
+        "attr": short["attr"],
+        "interval": f"{line['low']:.2f}–{line['high']:.2f}" if short["attr"] is not None else None,
+        **{name: short[name] for name in ("uniform", "lift", "normalised", "accuracy")},
+        "p*": _rounded(line["best_original"]),
+        "flips": _rounded(line["flips"]),
+        "scored": line["scored"].split(":")[0],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(value, 2)
 
 
 # the experiments
@@ -343,41 +361,38 @@ def known_answers(seed: int, rows: int) -> list[dict[str, Any]]:
     for subject in known_answer.networks(rows, seed):
         for method in (*EXACT_METHODS, "random", "uniform"):
             score = summarise(known_answer.score(subject, method, seed=seed))
-            about = {"experiment": "known answer", "setting": subject.name, "data": "hand-set", "level": 0.0}
-            shown = {name: score.get(name, np.nan) for name in SHOWN}
-            certain = {
-                "accuracy": np.nan,
-                "best_original": np.nan,
-                "flips": np.nan,
-                "scored": "by construction",
-            }
-            lines.append({**about, "method": method, **shown, **certain})
+            about = {"experiment": KNOWN, "setting": subject.name, "data": "hand-set", "level": 0.0}
+            shown = {name: score.get(name) for name in SHOWN}
+            certain = {"accuracy": None, "best_original": None, "flips": None, "scored": "hand-set"}
+            lines.append({**about, "method": method, "class": ALL, **shown, **certain})
     return lines
 
 
 # in words
 
 
-def summary(rows: list[dict[str, Any]], left_out: list[str]) -> dict[str, str]:
-    """Return what the rows say, in sentences."""
-    frame = pd.DataFrame(rows)
-    sound = frame[(frame["scored"] == "yes") & ~frame["method"].isin(CONTROLS)]
-    said = {"known answers": _exactness(frame[frame["experiment"] == "known answer"])}
-    for name in LEVELS:
-        part = frame[(frame["experiment"] == name) & ~frame["method"].isin(CONTROLS)]
-        if name == "visibility":  # the usual form of each change lies between
-            usual = frame[frame["setting"].str.endswith(", usual") & (frame["experiment"] == "region size")]
-            part = pd.concat([part, usual.assign(level=1.0)])
-        if name == "kept labels":
-            usual = frame[frame["setting"].str.endswith(", usual") & (frame["experiment"] == "region size")]
-            part = pd.concat([part, usual.assign(level=0.5)])
-        said[name] = _trend(part[part["method"].isin(FEW) & ~part["method"].isin(CONTROLS)])
-    return {
-        **said,
-        "explainers": _standing(sound),
-        "not scored": _unscored(frame),
-        "left out": "; ".join(left_out) or "nothing",
+def summary(lines: list[dict[str, Any]], left_out: list[str]) -> dict[str, str]:
+    """Return what the lines say, in sentences."""
+    frame = pd.DataFrame([line for line in lines if line["class"] == ALL])
+    told = {"known answers": _exactness(frame[frame["experiment"] == KNOWN])}
+    trained = frame[(frame["experiment"] != KNOWN) & ~frame["method"].isin(CONTROLS)]
+    sound = trained[trained["scored"] == "yes"]
+    # the usual form of each change lies on every scale: its size, the middle of visibility, half of the labels kept
+    usual = trained[trained["setting"].str.endswith(", usual") & (trained["experiment"] == LEVELS[0])]
+    scales = {
+        "region size": sound[sound["experiment"] == "region size"],
+        "visibility": pd.concat([sound[sound["experiment"] == "visibility"], usual.assign(level=1.0)]),
+        "kept labels": pd.concat([trained[trained["experiment"] == "kept labels"], usual.assign(level=0.5)]),
+        "training": trained[trained["experiment"] == "training"],
     }
+    told |= {name: _trend(part[part["method"].isin(FEW)]) for name, part in scales.items()}
+    counted = sound[sound["experiment"] != "training"]
+    kind = counted["experiment"].where(counted["experiment"].isin(["text", "table"]), "picture")
+    told |= {f"explainers of {name}s": _standing(part) for name, part in counted.groupby(kind)}
+    told["paper"] = (
+        "its abstract finds deficiencies in saliency maps, attention and rationales alike; numbers are not compared"
+    )
+    return {**told, "not scored": _unscored(trained), "left out": "; ".join(left_out) or "nothing"}
 
 
 def _exactness(part: pd.DataFrame) -> str:
@@ -394,34 +409,33 @@ def _exactness(part: pd.DataFrame) -> str:
 
 def _trend(part: pd.DataFrame) -> str:
     """Say how the normalised Attr% of each method moves from the lowest to the highest level of each change."""
-    if part.empty:
-        return "not run"
-    part = (
-        part.assign(change=part["setting"].str.split(",").str[0])
-        .dropna(subset=["normalised"])
+    part = part.assign(change=part["setting"].str.split(",").str[0]).dropna(subset=["normalised"])
+    levels = part.groupby(["method", "change"])["level"].transform("nunique")
+    ends = (
+        part[levels > 1]
         .sort_values("level")
+        .groupby(["method", "change"])["normalised"]
+        .agg(["first", "last"])
     )
-    ends = part.groupby(["method", "change"])["normalised"].agg(["first", "last"])
-    means = ends.groupby("method").mean()
-    moves = [f"{name} {row['first']:.2f} → {row['last']:.2f}" for name, row in means.iterrows()]
+    if ends.empty:
+        return "not run at several levels"
+    moves = [
+        f"{name} {low:.2f} → {high:.2f}" for name, low, high in ends.groupby("method").mean().itertuples()
+    ]
     return "normalised Attr%, lowest to highest level, mean over changes: " + ", ".join(moves)
 
 
-def _standing(sound: pd.DataFrame) -> str:
-    means = sound[sound["experiment"] != "training"].groupby("method")["normalised"].mean().sort_values()
-    if means.empty:
-        return "no setting could be scored"
-    short = means[means < 0.5]
-    named = ", ".join(f"{name} {value:.2f}" for name, value in means[::-1].items())
+def _standing(part: pd.DataFrame) -> str:
+    means = part.groupby("method")["normalised"].mean().sort_values(ascending=False)
+    named = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
     return (
-        f"normalised Attr% (0 is luck, 1 is all inside), mean over scored settings: {named}. {len(short)} of {len(means)} "
-        "explainers go less than half of the way. The paper's abstract finds deficiencies in all three families that it tests."
+        f"{int((means < 0.5).sum())} of {len(means)} go less than half of the way from luck (0) to all inside (1); "
+        f"normalised Attr%, mean over scored settings: {named}"
     )
 
 
-def _unscored(frame: pd.DataFrame) -> str:
-    settings = frame[frame["experiment"] != "training"].drop_duplicates("setting")
-    failed = settings[settings["scored"].str.startswith("no")]
-    return f"{len(failed)} of {len(settings)} settings: " + "; ".join(
-        f"{r.setting} ({r.scored[4:]})" for r in failed.itertuples()
-    )
+def _unscored(trained: pd.DataFrame) -> str:
+    settings = trained[trained["experiment"] != "training"].drop_duplicates("setting")
+    failed = settings[settings["scored"] != "yes"]
+    reasons = "; ".join(f"{row.setting} ({row.scored[4:]})" for row in failed.itertuples())
+    return f"{len(failed)} of {len(settings)} settings{': ' if reasons else ''}{reasons}"

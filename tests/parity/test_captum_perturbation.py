@@ -101,10 +101,10 @@ def test_kernel_shap_agrees_with_captums_samples():
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002  captum draws from the legacy stream
         theirs = captum.KernelShap(forward).attribute(
-            x, baselines=0, n_samples=1500, perturbations_per_eval=100
+            x, baselines=0, n_samples=700, perturbations_per_eval=100
         )
     found = ours(KernelShapley(exact=0), value, cell_units(9))
-    np.testing.assert_allclose(found, theirs[0].detach(), atol=0.15 * float(theirs.abs().max()))
+    np.testing.assert_allclose(found, theirs[0].detach(), atol=0.2 * float(theirs.abs().max()))
 
 
 def test_lime_is_captums_regression_on_the_same_samples():

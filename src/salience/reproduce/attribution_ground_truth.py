@@ -138,7 +138,7 @@ def _row(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(value, 2)
+    return None if value is None or np.isnan(value) else round(value, 2) + 0.0  # no minus zero
 
 
 # the experiments

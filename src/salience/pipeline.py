@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from salience.api import KIND, MODEL_FILES, Predictor
+from salience.api import KIND, MODEL_FILES, STAGES, Predictor
 from salience.audit import engine as audit_engine
 from salience.audit import levels
 from salience.audit.baselines import Baseline, fit_baselines
@@ -111,6 +112,8 @@ def _clear(folder: Path, *, checkpoint: bool) -> None:
     stale = [folder / "run.json", *folder.glob(".*.tmp"), *folder.glob("model/.*.tmp")]
     for path in [*stale, folder / CHECKPOINT] if checkpoint else stale:
         path.unlink(missing_ok=True)
+    if checkpoint:
+        shutil.rmtree(folder / STAGES, ignore_errors=True)
 
 
 class _Run:
@@ -264,10 +267,16 @@ class _Run:
         total = round(time.perf_counter() - self.started, 1)
         logger.info("complete: %s s", total)
         mark_complete(
-            self.folder, KIND, MODEL_FILES, source=self.table.name, data=self.table.sha256, seconds=total,
+            self.folder,
+            KIND,
+            MODEL_FILES,
+            source=self.table.name,
+            data=self.table.sha256,
+            seconds=total,
             evidence=levels.binding(self.folder),
         )
         (self.folder / CHECKPOINT).unlink(missing_ok=True)  # only now: until then a killed run needs it
+        shutil.rmtree(self.folder / STAGES, ignore_errors=True)
         return RunResult(self.folder, path, scores, tuple(findings))
 
 

@@ -80,3 +80,8 @@ def test_holm_is_between_raw_and_bonferroni_and_keeps_the_order(values):
     assert (adjusted >= p).all()
     assert (adjusted <= np.minimum(p * len(p), 1.0) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+def test_few_differences_have_an_exact_p():
+    assert stats.sign_flip_test(np.ones(5)) == 2 / 32
+    assert stats.sign_flip_test(np.array([1.0, 2.0, -0.5])) == 4 / 8

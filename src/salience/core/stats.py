@@ -1,6 +1,7 @@
 """Intervals and tests that do not depend on torch."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 
@@ -55,13 +56,21 @@ def mean_interval(values: np.ndarray, *, seed: int = 0, replicates: int = 500) -
 
 
 def sign_flip_test(differences: np.ndarray, *, replicates: int = 2000, seed: int = 0) -> float:
-    """Return the two-sided p-value that paired differences have mean zero, by random sign flips."""
+    """Return the two-sided p-value that paired differences have mean zero, by sign flips.
+
+    All flips of few differences are counted, so that p is exact; else ``replicates`` random ones.
+    """
     differences = np.asarray(differences, dtype=float)
     if len(differences) == 0:
         return 1.0
-    signs = generator(seed, "signs").choice([-1.0, 1.0], (replicates, len(differences)))
+    few = 2 ** len(differences) <= replicates
+    if few:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(differences))))
+    else:
+        signs = generator(seed, "signs").choice([-1.0, 1.0], (replicates, len(differences)))
     null = np.abs((signs * differences).mean(axis=1))
-    return float((1 + (null >= abs(differences.mean()) - 1e-12).sum()) / (replicates + 1))
+    as_far = (null >= abs(differences.mean()) - 1e-12).sum()
+    return float(as_far / len(signs) if few else (1 + as_far) / (replicates + 1))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ def test_word_pieces():
     assert merged.special.tolist() == [True, False, False, False, False, True]
     assert merged.tokens_of([2, 4]) == (2, 3, 4, 6)
     assert merged.text_of(range(6)) == "the funniest film."
+    assert merged.text_of([4, 1]) == "the … ."
 
 
 def test_byte_level_pieces_with_accents_marks_and_contractions():

@@ -71,13 +71,13 @@ def _accuracy(named: Sequence[Claim], e: Explanation) -> list[tuple[str, bool]]:
         if c.value is not None:
             found.append(("value", c.value == rounded(value)))
         if c.share is not None:
-            found.append(("share", c.share == round(100 * (value / whole))))
+            found.append(("share", bool(whole) and c.share == round(100 * (value / whole))))
     return found
 
 
 def _reached(named: Sequence[Claim], e: Explanation) -> float:
     units = {i for c in named for i in c.units}
-    return math.fsum(e.values[i] for i in units) / mass(e, named[0].sign)
+    return math.fsum(e.values[i] for i in units) / (mass(e, named[0].sign) or math.inf)
 
 
 def _occurs(c: Claim, e: Explanation) -> bool:

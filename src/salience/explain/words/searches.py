@@ -160,7 +160,7 @@ def total_order(
     order = sorted(places.tolist(), key=lambda i: -turned[i])
     largest = np.abs(turned[places]).max(initial=0.0) or 1.0
     whole = mass(turned[places])
-    return tuple(Group((i,), turned[i] / largest, _ratio(turned[i], whole)) for i in order)
+    return tuple(Group((i,), float(turned[i] / largest), _ratio(turned[i], whole)) for i in order)
 
 
 def compare(convolution: Sequence[Group], span: Sequence[Group]) -> tuple[Group, ...]:

@@ -46,8 +46,15 @@ class Merged:
         return tuple(sorted(piece for word in words for piece in self.pieces[word]))
 
     def text_of(self, words: Iterable[int]) -> str:
-        """Return some words as a person writes them, special tokens left out."""
-        return detokenise([self.words[i] for i in words if not self.special[i]])
+        """Return some words as a person writes them, special tokens left out, with a sign where others are."""
+        chosen = sorted(i for i in words if not self.special[i])
+        runs: list[list[str]] = []
+        for before, i in zip([-2, *chosen], chosen, strict=False):
+            if before == i - 1:
+                runs[-1].append(self.words[i])
+            else:
+                runs.append([self.words[i]])
+        return " … ".join(map(detokenise, runs))
 
 
 def merge(tokens: Sequence[str], values: Sequence[float], scheme: str | None = None) -> Merged:

@@ -6,7 +6,8 @@ import torch
 
 from salience.data.schema import infer
 from salience.explain.engine import explain
-from salience.explain.rows import records
+from salience.explain.perturb import Perturber, singles
+from salience.explain.rows import records, to_frame
 from salience.explain.words import check
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.testing.toy import toy_frame
@@ -65,3 +66,38 @@ def test_integrated_gradients_are_complete(built):
     for e in explain(model, frame.iloc[:6], faithfulness=False):
         change = e.output - e.baseline_output
         assert abs(e.completeness_gap) <= 0.02 * max(abs(change), 0.1 * sum(map(abs, e.values))) + 1e-4
+
+
+def mixed():
+    raw = toy_frame(24, 62, image=True)
+    schema = infer(raw, raw.columns[-1], kinds={"photo": "image", "title": "text"}).fitted(raw)
+    frame = schema.parse(raw)
+    torch.manual_seed(0)
+    model = TableModel(schema, ModelConfig(text=Part("fast_disan", {"dim": 8, "min_count": 1}), hidden=(8,)))
+    model.fit_parts(frame, schema.encode_target(frame), torch.Generator().manual_seed(0))
+    return model.eval(), frame
+
+
+def test_what_rows_share_is_encoded_once():
+    model, frame = mixed()
+    seen = dict.fromkeys(model.encoders, 0)
+    for name, encoder in model.encoders.items():
+        encode = encoder.encode
+
+        def counted(tokens, name=name, encode=encode):
+            seen[name] += len(tokens.values)
+            return encode(tokens)
+
+        encoder.encode = counted
+    row = records(model, frame)[0]
+    units = model.units(row)
+    removed = singles(len(units))
+    found = Perturber(model).outputs([row], [removed])[0]
+    regions = sum(unit.kind == "image" for unit in units)
+    words = sum(unit.kind == "text" for unit in units)
+    assert seen["image_0"] <= regions + 2
+    assert seen["text"] <= words + 2
+    for line, output in zip(removed, found, strict=True):
+        changed = model.remove(row, tuple(units[i] for i in np.flatnonzero(line)))
+        alone = model.outputs(to_frame(model, [changed]))[0]
+        np.testing.assert_allclose(output, alone, atol=1e-5)

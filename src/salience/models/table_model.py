@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from salience.core import registry
@@ -161,7 +161,9 @@ class TableModel(nn.Module):
 
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Float[Tensor, "batch output"]:
         """Return raw outputs from embedded inputs."""
-        encoded = {name: self._encoded(name, tokens[name]) for name in self.encoders}
+        return self._joined({name: self._encoded(name, tokens[name]) for name in self.encoders})
+
+    def _joined(self, encoded: dict[str, tuple[Tokens, Tensor]]) -> Float[Tensor, "batch output"]:
         vectors = {name: vector for name, (_, vector) in encoded.items()}
         return self.head(self.fusion(vectors, {name: context for name, (context, _) in encoded.items()}))
 
@@ -172,6 +174,17 @@ class TableModel(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "batch output"]:
         """Return raw outputs: logits, or the standardised target."""
         return self.forward_tokens(self.embed(batch))
+
+    def _forward_once(self, batch: Batch) -> Float[Tensor, "batch output"]:
+        """Return what ``forward`` returns; what several rows share is encoded once, as a picture beside changed words."""
+        if len(self.encoders) == 1:
+            return self(batch)
+        encoded = {}
+        for name, encoder in self.encoders.items():
+            first, row = _distinct(batch[name])
+            context, vector = self._encoded(name, encoder.embed(first))
+            encoded[name] = (context, vector) if row is None else (context.take(row), vector[row])
+        return self._joined(encoded)
 
     def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
         """Return outputs as users see them."""
@@ -194,7 +207,7 @@ class TableModel(nn.Module):
         result = np.zeros((len(frame), self.n_outputs))
         with _evaluation(self):
             for index, batch in self._batches(frame, batch_tokens):
-                output = self(batch)
+                output = self._forward_once(batch)
                 result[index] = (self.finish(output) if calibrated else output).double().cpu().numpy()
         return result
 
@@ -320,6 +333,23 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+def _distinct(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Int[Tensor, "batch"] | None]:
+    """Return the rows of an encoder's batch that differ, and which of them each row is; None if all differ.
+
+    Tensors on another device than the CPU are not looked at.
+    """
+    if any(tensor.is_cuda for tensor in batch.values()):
+        return batch, None
+    flat = [tensor.reshape(len(tensor), -1).contiguous().numpy() for tensor in batch.values()]
+    position: dict[tuple[bytes, ...], int] = {}
+    keys = zip(*([line.tobytes() for line in part] for part in flat), strict=True)
+    row = [position.setdefault(key, len(position)) for key in keys]
+    if len(position) == len(row):
+        return batch, None
+    first = np.unique(row, return_index=True)[1]
+    return {name: tensor[first] for name, tensor in batch.items()}, torch.tensor(row)
 
 
 def _like_length(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -252,3 +252,34 @@ def test_five_thousand_words():
     explanation = random_explanation(0, values, text.strip())
     check_words(verbalize, explanation)
     assert len(str(verbalize(explanation))) < 2000
+
+
+STYLES = {"plain": {}, "study": {"style": "study"}, "summary": {"style": "study", "parts": "summary"}}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [0.0] * 7,
+        [math.nan] * 7,
+        [-1.0] * 7,
+        [math.inf] * 7,
+        [1.0, *[math.nan] * 6],
+        [1e-320] * 7,
+        [-0.0] * 7,
+    ],
+    ids=["empty", "zero", "nan", "negative", "infinite", "one", "tiny", "minus zero"],
+)
+def test_awkward_rows_in_every_style(style, values):
+    explanation = plain()
+    explanation = replace(explanation, units=explanation.units[: len(values)], values=tuple(values))
+    check_words(lambda e: verbalize(e, **STYLES[style]), explanation)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_five_thousand_words_in_every_style(style):
+    values = np.random.default_rng(0).standard_t(2, 5000).tolist()
+    explanation = random_explanation(0, values, " ".join(f"word{i % 97}" for i in range(5000)))
+    check_words(lambda e: verbalize(e, **STYLES[style]), explanation)

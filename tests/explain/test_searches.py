@@ -210,3 +210,10 @@ def test_five_thousand_words():
     groups = convolution_search(values, threshold=Threshold("quantile", 2.5))
     assert groups
     assert len({group.indices for group in groups}) == len(groups)
+
+
+def test_a_value_that_is_lost_beside_a_huge_one_keeps_its_sign():
+    values = [-1.0, 1e-300, -1.0, 1e99]
+    found = convolution_search(values, sign=-1, threshold=Threshold("quantile", -1))
+    assert not any(1 in group.indices for group in found)
+    assert not any(1 in group.indices for group in summarize(values, sign=-1))

@@ -224,7 +224,7 @@ def _paper(
         return ()
     scaled, edge = turned / largest, filters.shape[1] - 1
     # a word that must not be shown is so small that no group with it is found
-    unfit = (hidden | (scaled < 0)) if sign else hidden
+    unfit = (hidden | (turned < 0)) if sign else hidden
     # a filter may hang over either end, so that the first and last words can be found like any other
     padded = np.pad(np.where(unfit, NEVER, scaled), edge, constant_values=NEVER)
     sums = np.ascontiguousarray(sliding_window_view(padded, edge + 1)) @ filters.T.astype(np.float64)

@@ -62,7 +62,7 @@ def summarize(
     singles = [group for group in total_order(turned) if turned[group.indices[0]] > 0]
     best = [group for groups in (*found, singles) for group in groups[:CANDIDATES]]
     whole = mass(turned)
-    words = {i for group in best for i in group.indices if turned[i]}  # a word of value zero says nothing
+    words = {i for group in best for i in group.indices if turned[i] > 0}  # zero says nothing
     return _upper(words, lambda indices: float(turned[list(indices)].sum() / whole))
 
 

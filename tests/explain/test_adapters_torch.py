@@ -389,6 +389,14 @@ def test_words_beyond_the_longest_row_are_no_units():
     assert [u.label for u in model.units({"text": "a good film"})] == ["a", "good"]
 
 
+def test_an_empty_text_is_one_neutral_token():
+    model, module = tokens(), Reads().double().eval()
+    with torch.no_grad():
+        expected = module(torch.tensor([[1]])).numpy()
+    np.testing.assert_allclose(model.outputs(model.frame(["", " "])), np.repeat(expected, 2, axis=0))
+    assert model.explain([""])[0].values == ()
+
+
 def test_hidden_words_are_found_again():
     marked = hide("a good film", [(2, 6)])
     assert shown(marked) == ("a good film", {(2, 6)})
@@ -500,6 +508,15 @@ def test_attention_maps_are_those_of_every_layer():
     assert model.module.config._attn_implementation != "eager"
     weights = model.explain(frame, method="attention")[0]
     assert np.isfinite(weights.values).all()
+
+
+def test_a_long_text_is_cut_to_what_the_model_reads():
+    words = tokenizer()
+    words.model_max_length = 10**30
+    model = salience.from_huggingface(bert(), words)
+    frame = model.frame(["good film " * 2500])
+    assert len(model.reading(records(model, frame)[0]).ids) == SMALL["max_position_embeddings"] - 2
+    assert np.isfinite(model.explain(frame, method="gradient_x_input", faithfulness=False)[0].values).all()
 
 
 def test_one_label_is_a_regression():

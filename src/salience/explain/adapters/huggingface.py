@@ -41,7 +41,8 @@ def from_huggingface(
         classes: names of the classes; those of ``model.config.id2label`` if not given.
         target: name of what is predicted, for people.
         columns: name of the text column, or of the two columns of a model that reads pairs.
-        max_length: tokens of a row at most; the tokenizer's own limit if not given. Words beyond are no units.
+        max_length: tokens of a row at most; if not given the tokenizer's own limit, or the positions that the model
+            has (less two, which some families keep for padding). Words beyond are no units.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -49,7 +50,7 @@ def from_huggingface(
         ConfigError: neither one column nor two, or a model that answers in another shape (SAL-M003).
     """
     names = _classes(model, classes)
-    reader = _Reader(tokenizer, list(columns), max_length)
+    reader = _Reader(tokenizer, list(columns), max_length or _longest(model, tokenizer))
     inputs = [Column(name, "text", "input", baseline="") for name in columns]
     raw = Raw(names, "logits", type(model).__name__)
     black = TokenModel(model, reader, reader.call, raw, schema_of(inputs, target, names))
@@ -69,10 +70,16 @@ def _classes(model: nn.Module, classes: Sequence[str] | None) -> list[str] | Non
     return [str(name) for name in classes or (config.id2label[i] for i in range(config.num_labels))]
 
 
+def _longest(model: nn.Module, tokenizer: Any) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None) or LONGEST
+    stated = getattr(tokenizer, "model_max_length", LONGEST)
+    return min(stated, positions) if stated < LONGEST else positions - 2
+
+
 class _Reader:
     """Make tokens with a fast tokenizer of transformers."""
 
-    def __init__(self, tokenizer: Any, columns: list[str], max_length: int | None) -> None:
+    def __init__(self, tokenizer: Any, columns: list[str], max_length: int) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UnsupportedError(
                 "Words are found by the character offsets of a fast tokenizer",
@@ -86,7 +93,7 @@ class _Reader:
                 "Name one or two columns.",
             )
         self.tokenizer, self.columns = tokenizer, columns
-        self.max_length = max_length or min(tokenizer.model_max_length, LONGEST)
+        self.max_length = max_length
         ids = (
             tokenizer.mask_token_id,
             tokenizer.unk_token_id,

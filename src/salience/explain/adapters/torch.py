@@ -42,8 +42,9 @@ class TokenInput:
         self._cut, self._max = cutter(encode, self.neutral_id), max_length
 
     def read(self, texts: tuple[str, ...]) -> Reading:
-        """Return the tokens of a text."""
-        return join(self.columns[0], texts[0], self._cut(texts[0])[: self._max])
+        """Return the tokens of a text; of one without tokens a neutral one, since modules need something to read."""
+        pieces = self._cut(texts[0])[: self._max]
+        return join(self.columns[0], texts[0], pieces or [(self.neutral_id, 0, 0)])
 
     def trial(self) -> Reading:
         """Return two tokens that are not padding, in turn."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from salience.core.errors import ConfigError, UnsupportedError
+from salience.explain import engine
 from salience.explain.language.view import LanguageView
 from salience.explain.methods.deep_lift import DeepLift
 from salience.explain.methods.gradient import Gradient
@@ -284,3 +285,12 @@ def test_a_model_may_state_the_memory_of_a_row():
     model.calls = 0
     Gradient().attribute(model, frame, targets, memory_mb=2)
     assert model.calls == 3
+
+
+def test_signs_of_an_explanation_follow_the_options():
+    model, frame = LinearToy("regression"), toy_frame(2, 14, "regression")
+    for options, signed in (({}, False), ({"of": "gradient_x_input"}, True)):
+        found = engine.explain(
+            model, frame, method="smooth_grad", options={"samples": 2, **options}, faithfulness=False
+        )
+        assert all(e.signed == signed for e in found)

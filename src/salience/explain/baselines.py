@@ -4,6 +4,7 @@ A method that compares a row with a neutral input answers another question for a
 kind of column, they can be averaged, and :func:`sensitivity` says how alike the answers are.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -205,9 +206,7 @@ def _blurred(cell: Any, known: Any, row: int, rng: np.random.Generator) -> Any:
 
 
 def _noise(cell: Any, known: Any, row: int, rng: np.random.Generator) -> Any:
-    same = np.random.default_rng(
-        rng.bit_generator.seed_seq
-    )  # the same picture for every row, whatever the batch
+    same = copy.deepcopy(rng)  # the same picture for every row, whatever the batch
     return _pixels(cell, lambda pixels: same.integers(0, 256, pixels.shape))
 
 

@@ -69,7 +69,8 @@ def explain(
             outputs = np.asarray(model.outputs(group), dtype=np.float64)
             targets = resolve(model.schema, target, outputs)
             found = explainer.attribute(model, group, targets, seed=seed, memory_mb=memory_mb)
-            dressed = _dress(model, group, outputs, targets, found, card, seed)
+            signed = getattr(explainer, "signed", card.get("signed", True))  # may depend on its options
+            dressed = _dress(model, group, outputs, targets, found, card, seed, signed)
             done = measured(model, dressed, seed, memory_mb) if faithfulness else dressed
             result |= dict(zip(positions.tolist(), done, strict=True))
             for _ in done:
@@ -125,6 +126,7 @@ def _dress(
     found: Sequence[Attribution],
     card: registry.Card,
     seed: int,
+    signed: bool,
 ) -> list[Explanation]:
     kinds = kinds_of(model.schema.inputs)
     medians = {
@@ -150,7 +152,7 @@ def _dress(
             seed=seed,
             forwards=attribution.forwards,
             seconds=attribution.seconds,
-            signed=card.get("signed", True),
+            signed=signed,
             target_index=target.index,
             against_index=target.against,
             target_column=model.schema.target.name if model.schema.target else "",

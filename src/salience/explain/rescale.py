@@ -166,7 +166,7 @@ def _largest(signal: Tensor, name: str, args: tuple, kwargs: dict[str, Any]) -> 
     """Return ``amax`` or ``max`` over axes, as maxima of one window a line."""
     dim = kwargs.get("dim", args[0] if args else None)
     keep = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
-    axes = [d % signal.ndim for d in ([dim] if isinstance(dim, int) else dim)]
+    axes = [d % signal.ndim for d in ([dim] if isinstance(dim, int) else dim or range(signal.ndim))]
     if 0 in axes:
         raise _refused("a maximum over rows")
     rest = [d for d in range(signal.ndim) if d not in axes]

@@ -1,7 +1,8 @@
 """Attention weights, one number a unit: where the model looks, which need not be why it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,9 @@ CARD = {
 }
 
 
+Show = Callable[[Any], dict[str, dict[str, Tensor]]]
+
+
 class Attention:
     """Attribute by attention. Units that no attention map covers, such as numbers, get NaN."""
 
@@ -73,23 +77,25 @@ class Attention:
             return []
         begin = perf_counter()
 
+        show = getattr(model, "attention", None)
+        if show is None:
+            raise no_maps(model)
+
         def run(rows: pd.DataFrame, asked: Sequence[Target]) -> tuple[list, int]:
-            return _pack(model, rows, asked)
+            return _pack(model, show, rows, asked)
 
         with frozen(model), torch.no_grad():
-            if not hasattr(model, "attention"):
-                raise no_maps(model)
             result = in_packs(model, frame, targets, memory_mb, run)
         seconds = (perf_counter() - begin) / len(frame)
         return [Attribution(v, output, None, "none", None, 2, seconds, maps) for v, output, maps in result]
 
 
-def _pack(model: WhiteBox, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
+def _pack(model: WhiteBox, show: Show, frame: pd.DataFrame, targets: Sequence[Target]) -> tuple[list, int]:
     batch = model.collate(model.prepare(frame))
     tokens = model.embed(batch)
     if not hasattr(model, "continuations"):  # a language model shows its last position alone
         check_size(model, tokens)
-    maps = model.attention(batch)
+    maps = show(batch)
     weights = {n: found for n, m in maps.items() if (found := token_weights(m, tokens[n].mask)) is not None}
     if not weights:
         raise no_maps(model)

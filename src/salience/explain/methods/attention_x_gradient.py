@@ -1,6 +1,6 @@
 """Attention × gradient: each attention weight times how the answer reacts to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 import pandas as pd
@@ -13,6 +13,7 @@ from salience.explain.maps import (
     POOLING,
     Maps,
     check_size,
+    featureless,
     forward_shown,
     in_packs,
     layers_of,
@@ -108,11 +109,14 @@ class AttentionXGradient:
         if self.positive:
             return _relevance(pairs, shown, mask)
         if POOLING in pairs:
-            return sum(_summed(weights * gradient, 2) for weights, gradient in pairs[POOLING])
+            return _total(_summed(weights * gradient, 2) for weights, gradient in pairs[POOLING])
         products = [_summed(w * g, 3).sum(1) for found in pairs.values() for w, g in found]
-        return sum(
-            product[:, : mask.shape[1]] for product in products
-        )  # what follows is the text asked about
+        # what follows the row's tokens is the text that is asked about
+        return _total(product[:, : mask.shape[1]] for product in products)
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(0)
 
 
 def _summed(values: Tensor, axes: int) -> Tensor:
@@ -145,17 +149,13 @@ def _relevance(
 ) -> Float[Tensor, "batch token"]:
     """Return how much relevance of each token reaches what the model reads, after all layers."""
     if POOLING in pairs:
-        read = sum(_mean((w * g).clamp(min=0), 2) for w, g in pairs[POOLING])
+        read = _total(featureless((w * g).clamp(min=0), 2) for w, g in pairs[POOLING])
     else:
         read = reading_weights(shown, mask)
     read = read.double()
     for layer in reversed(
         layers_of(pairs)
     ):  # read · (1 + E_last) … (1 + E_first), never token × token products
-        step = sum(_mean((w * g).clamp(min=0), 3) for w, g in layer).double()
+        step = _total(featureless((w * g).clamp(min=0), 3) for w, g in layer).double()
         read = read + torch.einsum("bq,bqk->bk", read, step)
     return read
-
-
-def _mean(values: Tensor, axes: int) -> Tensor:
-    return values.flatten(axes).mean(-1) if values.ndim > axes else values

@@ -13,6 +13,7 @@ from salience.explain.explanation import Explanation
 from salience.explain.orders import values_of
 from salience.explain.perturb import Perturber
 
+ROUNDING = 1e-12  # variation below this share of the size of numbers is none
 ANSWER, QUANTITY = 0, 1  # columns of salience.explain.answers.answers
 Plan = Callable[[Explanation], Bool[np.ndarray, "set unit"]]
 Reduce = Callable[[Explanation, Bool[np.ndarray, "set unit"], Float[np.ndarray, " set"]], float]
@@ -104,20 +105,20 @@ def by_removal(
 
 
 def correlation(a: Float[np.ndarray, " line"], b: Float[np.ndarray, " line"]) -> float:
-    """Return Pearson's correlation; NaN for fewer than two lines or where either does not vary.
-
-    Variation below 1e-12 of the size of the numbers is rounding.
-    """
+    """Return Pearson's correlation; NaN for fewer than two lines or where either does not vary."""
     if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("nan")
-    x, y = a - a.mean(), b - b.mean()
-    flat = any(np.abs(d).max() <= 1e-12 * max(np.abs(v).max(), 1e-300) for d, v in ((x, a), (y, b)))
-    return float("nan") if flat else float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+    x, y = (v / (np.abs(v).max() or 1.0) for v in (a, b))  # first, so that no sum can overflow
+    x, y = x - x.mean(), y - y.mean()
+    if min(np.abs(x).max(), np.abs(y).max()) <= ROUNDING:
+        return float("nan")
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
 
 
 def subset_sums(values: Float[np.ndarray, " unit"], sets: Bool[np.ndarray, "set unit"]) -> np.ndarray:
-    """Return the sum of the values of each set; a unit without a value counts as 0."""
-    return sets @ np.nan_to_num(values)
+    """Return the sum of the values of each set; a unit without a value counts as 0. It may be infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sets @ np.nan_to_num(values)
 
 
 def one_of(name: str, value: Any, allowed: Mapping[str, Any] | Sequence[str]) -> None:

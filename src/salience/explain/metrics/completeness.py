@@ -10,7 +10,7 @@ from salience.explain.answers import quantity_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
 from salience.explain.orders import values_of, with_nothing
-from salience.explain.scores import QUANTITY, Scores, by_removal
+from salience.explain.scores import QUANTITY, Scores, by_removal, subset_sums
 
 CARD = {
     "key": "completeness",
@@ -75,7 +75,8 @@ class Completeness:
     ) -> float:
         neutral = explanation.baseline_output
         change = found[0] - (found[1] if neutral is None else neutral)
-        gap = abs(np.nansum(values_of(explanation)) - change)
+        total = subset_sums(values_of(explanation), sets[1:])[0]
+        gap = abs(total - change) if np.isfinite(total) else np.nan
         if not self.relative:
             return float(gap)
         return float(gap / abs(change)) if change else float("nan")

@@ -91,8 +91,10 @@ class Infidelity:
 def infidelity(
     promised: Float[np.ndarray, " draw"], fall: Float[np.ndarray, " draw"], normalise: bool = False
 ) -> float:
-    """Return the mean squared distance of ``Iᵀφ`` from ``f(x) − f(x − I)``, over perturbations I."""
-    if normalise:
-        size = promised @ promised
-        promised = promised * (promised @ fall / size if size else 1.0)
-    return float(((promised - fall) ** 2).mean())
+    """Return the mean squared distance of ``Iᵀφ`` from ``f(x) − f(x − I)``, over perturbations I; NaN if too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if normalise:
+            size = promised @ promised
+            promised = promised * (promised @ fall / size if size else 1.0)
+        value = float(((promised - fall) ** 2).mean())
+    return value if np.isfinite(value) else float("nan")

@@ -21,7 +21,7 @@ from salience.training import loop
 
 DRAWN = ("rationale_reinforce", "rationale_hardkuma")
 KEYS = (*DRAWN, "fresh")
-EPOCHS = {"rationale_reinforce": 12, "rationale_hardkuma": 9, "fresh": 4}
+EPOCHS = {"rationale_reinforce": 12, "rationale_hardkuma": 12, "fresh": 5}
 ODD = ["", " ", "one", "word " * 5000, "🙂", "alpha", "never seen before"]
 
 

@@ -219,17 +219,17 @@ def test_sentences_of_each_kind_are_read_back(data, kind):
     kinds = {unit.kind for e in explanations for unit in e.units}
     assert kinds == ({kind} if kind != "mixed" else {"text", "number", "category", "image"})
     row = smv.read_back_row(kind, explanations)
-    assert (row["value"], row["wrong"], row["rows"]) == (1.0, 0, 6)
+    assert (row["value"], row["rows"]) == (1.0, 6)
+    assert [row[name] for name in ("sign", "rank", "number", "share", "hallucinations")] == [1, 1, 1, 1, 0]
     assert sum(e.faithfulness is not None for e in explanations) >= 1
 
 
-def test_a_false_sentence_is_not_read_back(monkeypatch):
-    explanations = smv_sets._mixed(4, 0)
-    wrong = explanations[1].words()
-    monkeypatch.setattr(type(explanations[0]), "words", lambda self: wrong)
-    row = smv.read_back_row("mixed", explanations)
-    assert 0 < row["value"] < 1
-    assert row["wrong"] > 0
+def test_false_sentences_are_found_out(found, monkeypatch):
+    first, *others = smv_sets.restored(found)
+    wrong = first.words()
+    monkeypatch.setattr(type(first), "words", lambda self, **options: wrong)
+    assert smv.read_back_row("text", [first])["value"] == 1.0
+    assert smv.read_back_row("text", [first, *others])["value"] < 0.2
 
 
 def test_coverage_rows_are_means(found):

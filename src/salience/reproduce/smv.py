@@ -13,6 +13,7 @@ from salience.data.datasets.download import cache_folder
 from salience.explain.explanation import Explanation
 from salience.explain.words import Words, check, parse, verbalize
 from salience.explain.words import representations as forms
+from salience.explain.words.accuracy import read_back
 from salience.explain.words.endpoints import ChatEndpoint, Endpoint, EndpointError, Reply
 from salience.explain.words.evaluation import Measured, measure, summary
 from salience.explain.words.instruct import Instructed, instructed_all, rejections
@@ -212,17 +213,23 @@ def instructed_row(name: str, results: Sequence[Instructed]) -> dict[str, Any]:
 
 
 def read_back_row(kind: str, explanations: Sequence[Explanation]) -> dict[str, Any]:
-    """Return how many explanations of a kind of unit are said in sentences that are read back to true claims."""
-    whole, claims, wrong = 0, 0, 0
-    for explanation in explanations:
-        words = explanation.words()
-        problems = check(words, explanation)
-        same = parse(str(words)) == [claim.said() for claim in words.claims]
-        whole += same and not problems
-        claims += len(words.claims)
-        wrong += len(problems)
-    share = whole / len(explanations)
-    return {"part": "read back", "name": kind, "value": share, "rows": len(explanations), "claims": claims, "wrong": wrong}  # fmt: skip
+    """Return what sentences about a kind of unit say when the text alone is read.
+
+    ``value`` is the share of explanations of which every claim is read back and holds; ``sign rank number share`` are
+    accuracies of the parts that are named, ``hallucinations`` the share of parts that are not in the row, ``coverage``
+    the mean share of the evidence that is named, ``covered`` the share that reaches half of it or says that it does not.
+    """
+    whole = [_holds(explanation) for explanation in explanations]
+    found = read_back(explanations)
+    row = {"part": "read back", "name": kind, "value": float(np.mean(whole)), "rows": len(whole)}
+    names = ("parts", "sign", "rank", "share", "hallucinations", "coverage", "covered")
+    return row | {"number": found["value"]} | {name: found[name] for name in names}
+
+
+def _holds(explanation: Explanation) -> bool:
+    words = explanation.words()
+    same = parse(str(words)) == [claim.said() for claim in words.claims]
+    return same and not check(words, explanation)
 
 
 # -- the student ---------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from salience.reproduce.finished import once
 from salience.reproduce.sentences import present
 from salience.reproduce.sentences import read as read_sentences
 from salience.testing.toy import LinearToy, toy_frame
+from salience.testing.words import of_kind
 
 METHOD = "integrated_gradients"
 CHEAP = "gradient_x_input"  # for the thousand explanations that are read back; sentences do not ask where numbers come from
@@ -143,7 +143,7 @@ def of_each_kind(root: Path, rows: int, seed: int) -> dict[str, Callable[[], lis
     def adult(kind: str) -> list[Explanation]:
         if not table:
             table.append(_adult(root, rows, seed))
-        return [_of_kind(e, kind) for e in table[0]]
+        return [of_kind(e, kind) for e in table[0]]
 
     return {
         "text": lambda: _texts(root, rows, seed),
@@ -187,11 +187,6 @@ def _adult(root: Path, rows: int, seed: int) -> list[Explanation]:
     table = table.sample(TOLD_TRAIN + rows, random_state=seed).reset_index(drop=True)
     predictor = _predictor("income", {}, SHORT, seed).fit(table.iloc[:TOLD_TRAIN])
     return _told(predictor.model, predictor.schema.parse(table.iloc[TOLD_TRAIN:], target=False), seed)
-
-
-def _of_kind(explanation: Explanation, kind: str) -> Explanation:
-    pairs = [(u, v) for u, v in zip(explanation.units, explanation.values, strict=True) if u.kind == kind]
-    return replace(explanation, units=tuple(u for u, _ in pairs), values=tuple(v for _, v in pairs))
 
 
 def _digits(rows: int, seed: int) -> list[Explanation]:

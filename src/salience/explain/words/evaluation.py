@@ -16,6 +16,7 @@ from jaxtyping import Float
 from salience.core.stats import mean_interval
 from salience.data.words import words as cut_words
 from salience.explain.explanation import Explanation
+from salience.explain.words.accuracy import read_back
 from salience.explain.words.free_text import (
     DECIMALS,
     folded,
@@ -24,7 +25,7 @@ from salience.explain.words.free_text import (
     quoted_parts,
     read,
 )
-from salience.explain.words.sentences import Words, check
+from salience.explain.words.sentences import Words
 
 DEEPEST = 10  # k of coverage@k, as published
 KINDS = {"sign": ("sign",), "rank": ("rank", "important"), "value": ("score", "share")}  # accuracy → claims
@@ -156,7 +157,7 @@ class Measured:
 
 
 def measure(text: str | Words, explanation: Explanation) -> Measured:
-    """Measure a text; claims of :class:`Words` are recomputed by :func:`check`, those of other texts by rules.
+    """Measure a text; claims of :class:`Words` are read back by :func:`read_back`, those of other texts by rules.
 
     The rules are strict: a claim that is read wrongly counts as false, so accuracies of free text are lower bounds.
     """
@@ -186,16 +187,19 @@ def _phrases(text: str | Words) -> list[str]:
 
 
 def _of_words(words: Words, explanation: Explanation) -> dict[str, Any]:
-    """Return accuracies of sentences by what :func:`check` finds wrong with their evidence."""
-    wrong = check(words, explanation)
-    claims = sum(claim.kind == "evidence" for claim in words.claims)
-    parts = {"sign": {"sign"}, "rank": {"rank"}, "value": {"value", "share"}}
-    found: dict[str, Any] = {}
-    for kind, names in parts.items():
-        false = sum(problem.removeprefix("evidence: ") in names | {"units"} for problem in wrong)
-        found[kind] = 1.0 - min(false, claims) / claims if claims else math.nan
-    other = [problem for problem in wrong if problem.endswith((": phrase", ": units", ": one place"))]
-    return {**found, "hallucinations": len(other), "uncheckable": 0}
+    claims = [claim for claim in words.claims if claim.kind == "evidence"]
+    if any(not 0 <= i < len(explanation.values) for claim in claims for i in claim.units):
+        return {"sign": 0.0, "rank": 0.0, "value": 0.0, "hallucinations": len(claims), "uncheckable": 0}
+    found = read_back([explanation], lambda _: words)
+    numbers = [found[name] for name in ("value", "share") if math.isfinite(found[name])]
+    absent = found["hallucinations"] * len(claims) if claims else 0
+    return {
+        "sign": found["sign"],
+        "rank": found["rank"],
+        "value": float(np.mean(numbers)) if numbers else math.nan,
+        "hallucinations": round(absent),
+        "uncheckable": 0,
+    }
 
 
 def _of_text(text: str, explanation: Explanation) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """An explanation: one number a unit, for one row and one target, with a measurement of whether it is true."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from pathlib import Path
@@ -178,7 +178,7 @@ class Explanation:
         return io.to_plain(data)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Explanation":
+    def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
         """Rebuild from :meth:`to_json`, or from a short form; see :mod:`salience.explain.outside`.
 
         Pictures come back as bytes, maps as arrays.

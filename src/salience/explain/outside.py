@@ -114,7 +114,8 @@ def _found(text: str, words: Sequence[str | None]) -> list[tuple[int, int] | Non
 
 def _next(text: str, piece: str, start: int) -> int:
     """Return where a piece stands: right after the one before, or at the next beginning of a word; −1 for nowhere."""
-    here = SPACE.match(text, start).end()
+    space = SPACE.match(text, start)
+    here = space.end() if space else start
     if text.startswith(piece, here):
         return here
     at = text.find(piece, start)

@@ -26,7 +26,7 @@ def read_profile(source: Path | str | Mapping[str, Any], policy: Policy) -> Prof
             f"{where} has an unknown field {unknown[0]!r}.", nearest(str(unknown[0]), policy.options)
         )
     values = {name: _value(given.get(name)) for name in policy.options}
-    missing = [name for name, value in values.items() if value is None]
+    missing = [name for name, value in values.items() if not value]
     if missing:
         choices = "; ".join(f"{name}: {' | '.join(policy.options[name])}" for name in missing)
         raise _wrong(f"{where} lacks {', '.join(missing)}.", f"Nothing is assumed. Give {choices}.")
@@ -36,9 +36,9 @@ def read_profile(source: Path | str | Mapping[str, Any], policy: Policy) -> Prof
     return values
 
 
-def _value(given: Any) -> str | None:
-    """Return the name of an option; YAML may have read ``none`` or ``no`` as something else."""
-    return None if given is None or given == "" else str(given).strip()
+def _value(given: Any) -> str:
+    """Return the name of an option; empty where none is given."""
+    return "" if given is None else str(given).strip()
 
 
 def template(policy: Policy) -> str:

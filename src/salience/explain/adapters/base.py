@@ -1,5 +1,6 @@
 """What all adapters share: the schema that they describe, checked answers, and ``explain``."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ TINY = 1e-12  # probabilities are clipped to it before the logarithm, so that lo
 SUM_TOLERANCE = 1e-3  # of a row of probabilities: float32 softmax over many classes, or rounded by hand
 
 
-class Adapted:
+class Adapted(ABC):
     """A model of somebody else, seen through :mod:`salience.explain.model`.
 
     Attributes:
@@ -26,6 +27,10 @@ class Adapted:
     """
 
     schema: Schema
+
+    @abstractmethod
+    def outputs(self, frame: pd.DataFrame) -> Float[np.ndarray, "row output"]:
+        """Return logits of each class, or the predicted number."""
 
     def explain(self, rows: Any, *, method: str | None = None, **options: Any) -> list[Explanation]:
         """Explain rows: one number a word, cell or region, with a measurement of whether it is true.

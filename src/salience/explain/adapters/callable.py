@@ -92,7 +92,7 @@ def _originals(series: pd.Series) -> tuple[dict[str, Any], Any]:
         if is_missing(value):
             missing = value
         else:
-            found.setdefault(to_label(value), value)
+            found.setdefault(str(to_label(value)), value)
     return found, missing
 
 
@@ -104,7 +104,7 @@ def _column(series: pd.Series, kind: str | None) -> Column:
         )
     kind = kind or _kind(series)
     parsed = KINDS[kind].parse(series)
-    neutral = KINDS[kind].baseline(parsed)
+    neutral: Any = KINDS[kind].baseline(parsed)
     if kind == "category":  # a function need not know what is missing, but it knows the most frequent
         counts = parsed.value_counts()
         neutral = str(counts.index[0]) if len(counts) else None

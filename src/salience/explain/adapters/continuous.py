@@ -31,6 +31,7 @@ class Continuous(Protocol):
 
     columns: list[Column]
     unit: Int[np.ndarray, " token"]
+    dim: int
     neutral_words: str
 
     def read(
@@ -151,8 +152,8 @@ class ContinuousModel(Adapted, nn.Module):
     def collate(self, examples: list[Any]) -> dict[str, Tensor]:
         """Stack the rows."""
         values, neutral, unit = (np.stack(part) for part in zip(*examples, strict=True))
-        values, neutral = self._tensor(values), self._tensor(neutral)
-        return {"values": values, "neutral": neutral, "unit": torch.from_numpy(unit).to(values.device)}
+        found = {"values": self._tensor(values), "neutral": self._tensor(neutral)}
+        return {**found, "unit": torch.from_numpy(unit).to(found["values"].device)}
 
     def embed(self, batch: dict[str, Tensor]) -> dict[str, Tokens]:
         """Return the numbers."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from salience.core.errors import ConfigError, UnsupportedError
+from salience.core.unit import Unit
 from salience.data.schema import Column
 from salience.explain.adapters.base import schema_of
 from salience.explain.adapters.raw import Raw
@@ -20,7 +21,7 @@ LONGEST = 100_000  # tokenizers without a limit say 1e30
 
 
 def from_huggingface(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     *,
     classes: Sequence[str] | None = None,
@@ -57,7 +58,7 @@ def from_huggingface(
     return with_gradients(black, HuggingFaceModel)
 
 
-def _classes(model: nn.Module, classes: Sequence[str] | None) -> list[str] | None:
+def _classes(model: Any, classes: Sequence[str] | None) -> list[str] | None:
     config = model.config
     if getattr(config, "problem_type", None) == "multi_label_classification":
         raise UnsupportedError(
@@ -70,7 +71,7 @@ def _classes(model: nn.Module, classes: Sequence[str] | None) -> list[str] | Non
     return [str(name) for name in classes or (config.id2label[i] for i in range(config.num_labels))]
 
 
-def _longest(model: nn.Module, tokenizer: Any) -> int:
+def _longest(model: Any, tokenizer: Any) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or LONGEST
     stated = getattr(tokenizer, "model_max_length", LONGEST)
     return min(stated, positions) if stated < LONGEST else positions - 2
@@ -126,7 +127,8 @@ class _Reader:
         ids = np.array(found["input_ids"][0], dtype=np.int64)
         part = np.array([-1 if i is None else i for i in found.sequence_ids(0)], dtype=int)
         spans = np.array(found["offset_mapping"][0], dtype=int).reshape(-1, 2)
-        unit, units = -2 - ids, []
+        units: list[Unit] = []
+        unit = -2 - ids
         for i, (column, text) in enumerate(zip(self.columns, texts, strict=True)):
             mine = part == i
             local, words = words_of(column, text, spans[mine])
@@ -167,7 +169,7 @@ class HuggingFaceModel(WhiteTokenModel):
         They are computed in the ``eager`` way, since others do not keep them.
         """
         with _eager(self.module):
-            answer = self.reader.call(self.module, batch["ids"], batch["mask"], output_attentions=True)
+            answer = self.call(self.module, batch["ids"], batch["mask"], output_attentions=True)
         maps = getattr(answer, "attentions", None) or ()
         return {
             ENCODER: {f"token2token_{i}": m.permute(0, 2, 3, 1) for i, m in enumerate(maps) if m is not None}
@@ -175,7 +177,7 @@ class HuggingFaceModel(WhiteTokenModel):
 
 
 @contextmanager
-def _eager(model: nn.Module) -> Iterator[None]:
+def _eager(model: Any) -> Iterator[None]:
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

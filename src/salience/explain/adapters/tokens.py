@@ -22,7 +22,7 @@ from salience.models.slots import Tokens
 
 BATCH_TOKENS = 8192  # rows × longest length of one forward pass: beyond it a CPU gains nothing
 ENCODER = "text"
-Forward = Callable[[nn.Module, Int[Tensor, "batch token"], Bool[Tensor, "batch token"]], Any]
+Forward = Callable[..., Any]  # (module, ids (batch, token), mask (batch, token))
 
 
 class Reader(Protocol):
@@ -84,7 +84,8 @@ class TokenModel(Adapted, nn.Module):
         """Return the row with these words hidden."""
         spans: dict[str, set[tuple[int, int]]] = {}
         for unit in units:
-            spans.setdefault(unit.column, set()).add(tuple(unit.locator))
+            start, stop = unit.locator
+            spans.setdefault(unit.column, set()).add((int(start), int(stop)))
         return {**row, **{n: hide(row[n], found) for n, found in spans.items()}}
 
     def outputs(self, frame: pd.DataFrame) -> Float[np.ndarray, "row output"]:

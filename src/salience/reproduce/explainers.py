@@ -22,7 +22,6 @@ CARD = {
     "title": "Explainers side by side: TREC, SUBJ, SST-2 and digits",
     "entry": "run",
     "summary": "A small model for each set, every explainer that is defined for it, and every faithfulness metric beside random, uniform and inverse controls.",
-    "paper": "ERASER (DeYoung et al., ACL 2020) and the papers of the methods; a table of our own",
     "deviates": "One small model and one seed a set: the order of methods belongs to these models, not to the methods alone.",
     "cost": "about 20 minutes on two cores, resumed where it was stopped; quick: two minutes",
 }

@@ -28,8 +28,7 @@ def test_a_true_method_passes():
     ]
     assert exact[0]["mean"] == pytest.approx(1.0)
     names = {row["method"] for row in finding.tables["scores"]}
-    assert {"random", "uniform", "inverse"} <= names  # "attention" is left out: the toy has no maps
-    assert "attention" not in names
+    assert {"random", "uniform", "inverse"} <= names
 
 
 def test_a_model_that_ignores_its_input_fails():

@@ -15,6 +15,7 @@ import pandas as pd
 
 from salience.audit.context import AuditContext
 from salience.audit.engine import run_check
+from salience.audit.levels import read_policy
 from salience.audit.phrases import number, percent
 from salience.core.errors import SalienceError
 from salience.core.finding import Cost, Finding
@@ -76,9 +77,10 @@ def toy_context(task: str, *, rows: int = ROWS, seed: int = 0) -> AuditContext:
     frames = {split: toy_frame(rows, seed + i, task) for i, split in enumerate(("train", "test"))}
     some = model.schema.parse(frames["test"].head(8), target=False)
     explanations = explain(model, some, method="leave_one_out") if rows >= 8 else []
+    profile = {field: next(iter(options)) for field, options in read_policy().options.items()}
     return AuditContext(
-        model, model.schema, frames, explanations=tuple(explanations), cost={"train_seconds": 1.5}, quick=True
-    )
+        model, model.schema, frames, explanations=tuple(explanations), cost={"train_seconds": 1.5}, quick=True, profile=profile
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=8)
@@ -138,18 +140,20 @@ def check_answers_with_findings(card: Card, run: Run) -> None:
 
 
 def check_value_has_unit_and_interval(card: Card, run: Run) -> None:
-    """Require a value with its unit and a finite interval around it."""
+    """Require a value with its unit and a finite interval around it; a decision by rules has none (``"decides": True``)."""
     for finding in _measured(card, run):
         assert finding.value is not None and np.isfinite(finding.value), "no value"
         assert finding.unit, "no unit"
+        if card.get("decides"):
+            continue
         assert finding.interval is not None, "no interval"
         low, high = finding.interval
         assert low <= finding.value <= high, f"value {finding.value} outside its interval {low} to {high}"
 
 
 def check_control_is_present(card: Card, run: Run) -> None:
-    """Require what a random or trivial answer scores, with a name that says so."""
-    for finding in _measured(card, run):
+    """Require what a random or trivial answer scores, with a name that says so; not of a decision by rules."""
+    for finding in [] if card.get("decides") else _measured(card, run):
         assert finding.control is not None, "no control"
         assert finding.control.name, "the control has no name"
         assert finding.control.value is not None and np.isfinite(finding.control.value), (
@@ -158,8 +162,8 @@ def check_control_is_present(card: Card, run: Run) -> None:
 
 
 def check_answer_states_the_value(card: Card, run: Run) -> None:
-    """Require that the sentence holds the value, as :mod:`salience.audit.phrases` writes it."""
-    for finding in _measured(card, run):
+    """Require that the sentence holds the value, as :mod:`salience.audit.phrases` writes it; not of a decision by rules."""
+    for finding in [] if card.get("decides") else _measured(card, run):
         forms = {number(finding.value), percent(finding.value), f"{finding.value:g}"}
         assert any(form in finding.answer for form in forms), f"{sorted(forms)} not in {finding.answer!r}"
 

@@ -11,6 +11,7 @@ from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
 from salience.explain.board import Cell, Leaderboard
 from salience.explain.leaderboard import RANDOM, compare
+from salience.explain.model import BlackBox
 
 CARD = {
     "key": "explainers",
@@ -38,8 +39,14 @@ def run(context: AuditContext) -> list[Finding]:
     """Compare explainers on test rows.
 
     Raises:
-        UnsupportedError: there are fewer than 12 test rows.
+        UnsupportedError: there are fewer than 12 test rows, or the model has no units.
     """
+    if not isinstance(context.model, BlackBox):
+        raise UnsupportedError(
+            "The model cannot be explained",
+            type(context.model).__name__,
+            "It needs units(row) and remove(row, units).",
+        )
     limit = 3 * ROWS if context.quick else ROWS  # quick takes a third
     rows = context.inputs("test").iloc[context.sample("test", limit, "explainers")]
     if len(rows) < FEWEST:
@@ -93,7 +100,7 @@ def _answer(board: Leaderboard, own: str, best: str) -> str:
     cell = board.cell(own, FIRST)
     text = (
         f"On {board.rows} rows, {own}, which this report shows, {said[own]}. Removing what it names changes the answer "
-        f"by {number(cell.difference)} more than random units ({between(cell.difference_interval)}). "
+        f"by {number(cell.mean)} on average, {number(cell.difference)} more than random units ({between(cell.difference_interval)}). "
     )
     if best == own:
         return text + "No other method that was tried does better."
@@ -122,7 +129,6 @@ def _costs(board: Leaderboard) -> list[dict[str, Any]]:
         {
             "method": method.name,
             "evaluations a row": method.forwards / board.rows,
-            "seconds a row": method.seconds / board.rows,
             "prediction changes without the top 20 %": method.changed,
             "verdict": method.verdict,
         }

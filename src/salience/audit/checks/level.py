@@ -32,6 +32,7 @@ CARD = {
     "faithful": "the concept: a minimum that depends on the kind of agent",
     "deviates": "levels, types of agent and requirements are an operationalisation by salience, in a file that can be replaced",
     "tasks": ["classification", "regression"],
+    "decides": True,
     "pass": "the level reached is the level required, or higher",
     "warn": "one level short, and a person approves each decision",
     "fail": "lower than that",
@@ -43,7 +44,7 @@ def run(context: AuditContext) -> list[Finding]:
     """Judge the model on the evidence of this audit.
 
     Raises:
-        UnsupportedError: no profile is given.
+        UnsupportedError: no profile is given, or there are no test rows.
         ConfigError: the profile lacks a field.
     """
     if context.profile is None:
@@ -52,6 +53,7 @@ def run(context: AuditContext) -> list[Finding]:
             "No agent profile is given.",
             "Fill in what 'salience level --template' prints, and give it: --set audit.profile=profile.yaml.",
         )
+    context.inputs("test")  # refuses where nothing can have been measured
     policy = read_policy()
     profile = read_profile(context.profile, policy)
     methods = list(dict.fromkeys(e.method for e in context.explanations))

@@ -23,7 +23,7 @@ CARD = {
     "entry": "run",
     "summary": "A small model for each set, every explainer that is defined for it, and every faithfulness metric beside random, uniform and inverse controls.",
     "deviates": "One small model and one seed a set: the order of methods belongs to these models, not to the methods alone.",
-    "cost": "about 20 minutes on two cores, resumed where it was stopped; quick: two minutes",
+    "cost": "about half an hour of processor time, resumed where it was stopped; quick: two minutes",
 }
 DEFAULT_DATA = Path("../shared/data")
 TEXTS = ("trec", "subj", "sst2")

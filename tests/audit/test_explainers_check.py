@@ -8,7 +8,7 @@ from salience.core.errors import UnsupportedError
 from salience.explain.engine import explain
 from salience.testing.toy import TARGET, LinearToy, toy_frame
 
-METHOD_TABLES = ("scores", "costs and verdicts", "agreement")
+TABLES = ("scores (95 % interval; ▲ better, ▼ worse than random)", "costs and verdicts", "agreement")
 
 
 def context(method, variant="linear", rows=30):
@@ -22,13 +22,11 @@ def test_a_true_method_passes():
     finding = explainers.run(context("leave_one_out"))[0]
     assert finding.verdict == "pass"
     assert finding.value > finding.control.value
-    assert set(finding.tables) == set(METHOD_TABLES)
-    exact = [
-        r for r in finding.tables["scores"] if (r["method"], r["metric"]) == ("leave_one_out", "tau_loo")
-    ]
-    assert exact[0]["mean"] == pytest.approx(1.0)
-    names = {row["method"] for row in finding.tables["scores"]}
-    assert {"random", "uniform", "inverse"} <= names
+    assert set(finding.tables) == set(TABLES)
+    lines = {row["method"]: row for row in finding.tables[TABLES[0]]}
+    assert lines["leave_one_out"]["tau_loo ↑"].startswith("1.00")
+    assert lines["leave_one_out"]["tau_loo ↑"].endswith("▲")
+    assert {"random", "uniform", "inverse"} <= set(lines)
 
 
 def test_a_model_that_ignores_its_input_fails():

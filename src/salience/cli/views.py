@@ -200,9 +200,11 @@ def explanation_view(explanation: Any) -> list[Any]:
 
 def leaderboard_view(board: Any) -> list[Any]:
     """Return a comparison of explainers: scores beside controls, costs, verdicts."""
+    from salience.explain.leaderboard_text import ARROWS
+
     metrics = list(dict.fromkeys(cell.metric for cell in board.cells))
     better = {cell.metric: cell.better for cell in board.cells}
-    heads = [f"{SHORT_METRICS.get(m, m)} {'↑' if better[m] == 'higher' else '↓'}" for m in metrics]
+    heads = [f"{SHORT_METRICS.get(m, m)} {ARROWS[better[m]]}" for m in metrics]
     rows = [
         [
             method.name,
@@ -219,4 +221,6 @@ def leaderboard_view(board: Any) -> list[Any]:
 
 
 def _score(cell: Any) -> str:
-    return number(cell.mean) + {True: " ▲", False: " ▼", None: ""}[cell.beats]
+    from salience.explain.leaderboard_text import MARKS
+
+    return number(cell.mean) + MARKS[cell.beats]

@@ -11,6 +11,7 @@ from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
 from salience.explain.board import Cell, Leaderboard
 from salience.explain.leaderboard import RANDOM, compare
+from salience.explain.leaderboard_text import ARROWS, MARKS
 from salience.explain.model import BlackBox
 
 CARD = {
@@ -69,7 +70,7 @@ def run(context: AuditContext) -> list[Finding]:
             control=Control("random units of the same rows", random.mean, random.interval),
             rows=board.rows,
             advice="" if best == own else f"Explain with method={best!r} and compare.",
-            tables={"scores": _scores(board), "costs and verdicts": _costs(board), "agreement": _agreement(board)},
+            tables={"scores (95 % interval; ▲ better, ▼ worse than random)": _scores(board), "costs and verdicts": _costs(board), "agreement": _agreement(board)},
         )
     ]  # fmt: skip
 
@@ -112,16 +113,20 @@ def _answer(board: Leaderboard, own: str, best: str) -> str:
 
 
 def _scores(board: Leaderboard) -> list[dict[str, Any]]:
-    return [_line(cell) for cell in board.cells]
+    """Return one line a method, one column a metric: mean, interval, and ▲ or ▼ where it is better or worse than random."""
+    metrics = dict.fromkeys(cell.metric for cell in board.cells)
+    return [
+        {"method": m.name}
+        | {f"{x} {ARROWS[(c := board.cell(m.name, x)).better]}": _score_of(c) for x in metrics}
+        for m in board.methods
+    ]
 
 
-def _line(cell: Cell) -> dict[str, Any]:
+def _score_of(cell: Cell) -> str:
+    if not np.isfinite(cell.mean):
+        return "not defined"
     low, high = cell.interval
-    than_random = {True: "better", False: "worse", None: ""}[cell.beats]
-    return {
-        "method": cell.method, "metric": cell.metric, "good is": cell.better, "mean": cell.mean, "from": low, "to": high,
-        "than random": than_random, "undefined": cell.undefined,
-    }  # fmt: skip
+    return f"{number(cell.mean)} ({number(low)} to {number(high)}){MARKS[cell.beats]}"
 
 
 def _costs(board: Leaderboard) -> list[dict[str, Any]]:

@@ -1,16 +1,16 @@
-"""The page of error codes names every code of this layer, and none that nothing raises."""
+"""The page of error codes names every code about data, and none that nothing raises."""
 
 import re
 from pathlib import Path
 
-import salience.data
+import salience
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"SAL-D\d{3}")
 
 
 def raised():
-    folder = Path(salience.data.__file__).parent
+    folder = Path(salience.__file__).parent
     return {
         code for path in folder.rglob("*.py") for code in re.findall(r'code="(SAL-D\d{3})"', path.read_text())
     }

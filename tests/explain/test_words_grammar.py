@@ -15,6 +15,7 @@ from salience.core.errors import ConfigError
 from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.explain.explanation import Explanation
+from salience.explain.phrasing import probability
 from salience.explain.words import Claim, check, parse, verbalize
 from salience.explain.words.grammar import Grammar, grammar
 from salience.explain.words.slots import Slots
@@ -374,3 +375,18 @@ def test_every_form_of_the_grammar_is_read_as_itself():
         ("look", 1),
     ]
     assert {("evidence", *pair) for pair in sides} <= seen
+
+
+@pytest.mark.parametrize("text", [",... and the future", "German,...). In", ",. NOT THIS TIME,, a", "a,,b"])
+def test_marks_inside_a_quotation_stay_as_they_are(text):
+    count = len(KINDS["text"].units("review", text))
+    words = explained(text, [1.0] * count).words()
+    assert parse(str(words)) == [claim.said() for claim in words.claims]
+    assert f"“{text}”" in str(words)
+
+
+@pytest.mark.parametrize(
+    "value", [0.0, 1e-9, 0.004999, 0.005, 0.00500001, 0.5, 0.9949, 0.99499999, 0.995, 0.99996, 1.0]
+)
+def test_a_probability_that_is_read_back_is_written_alike(value):
+    assert float(probability(float(probability(value)))) == float(probability(value))

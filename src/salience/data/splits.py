@@ -150,6 +150,9 @@ def _stratified(
     by_class = [order[codes[order] == code] for code in range(len(classes))]
     counts = np.asarray([len(positions) for positions in by_class])
     tests = _quota(counts, test, counts > 1)
+    if validation:  # a class with three rows keeps one for each split
+        tests = np.minimum(tests, np.maximum(counts - 2, 1))
+        tests[counts < 2] = 0
     validations = _quota(counts, validation, counts > 2) if validation else np.zeros_like(counts)
     validations = np.minimum(validations, np.maximum(counts - tests - 1, 0))
     chosen_test = [p[:t] for p, t in zip(by_class, tests, strict=True)]

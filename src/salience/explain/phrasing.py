@@ -40,6 +40,6 @@ def with_sign(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """Return a probability, with as many digits as keep it from 0 and 1 (at most four)."""
-    short = f"{value:.2f}"
-    return f"{value:.4f}" if short in ("0.00", "1.00") and value not in (0.0, 1.0) else short
+    """Return a probability, with as many digits as keep it from 0 and 1 (at most four); read back, it is written alike."""
+    near = not 0.005 < value < 0.995 and value not in (0.0, 1.0)
+    return f"{value:.4f}" if near else f"{value:.2f}"

@@ -193,10 +193,11 @@ class Grammar:
         return (style, claim.kind, case) if case else (style, claim.kind)
 
     def _closed(self, text: str) -> str:
-        """Return a sentence with a capital letter, and no comma before another mark."""
-        return text[:1].upper() + text[1:].replace(",,", ",").replace(
-            f",{self.data['end']}", self.data["end"]
-        )
+        """Return a sentence with a capital letter, and no comma before another mark; what is quoted stays as it is."""
+        end, (left, right) = self.data["end"], (self.slots.left, self.slots.right)
+        parts = self.slots.quoted.split(text[:1].upper() + text[1:])  # outside, quoted, outside, …
+        parts[::2] = [part.replace(",,", ",").replace(f",{end}", end) for part in parts[::2]]
+        return "".join(f"{left}{part}{right}" if i % 2 else part for i, part in enumerate(parts))
 
     def _plain_items(self, claims: tuple[Claim, ...], draw: random.Random | None) -> Any:
         first, *others = claims

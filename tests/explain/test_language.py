@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salience.core import registry
-from salience.core.errors import ConfigError
+from salience.core.errors import ConfigError, UnsupportedError
 from salience.data.tokenizers import ByteTokenizer
 from salience.explain.engine import explain
 from salience.explain.explanation import Explanation
@@ -22,7 +22,11 @@ from salience.testing.language_toy import WEIGHTS, ToyLanguageModel, toy_context
 
 torch.set_num_threads(1)
 TOKENIZER = toy_tokenizer()
-CARDS = {card.key: card for card in registry.cards("explainer")}
+CARDS = {
+    card.key: card
+    for card in registry.cards("explainer")
+    if not card.get("selects")  # language models read every word
+}
 CASES = [(key, name) for key, card in CARDS.items() for name in checks_for(card.fields)]
 KNOWING = [key for key, card in CARDS.items() if card.fields["exact_linear"]]
 CONTEXTS = ["she , the crown of the sceptre not", "throne the crown", "the barks of throne , not the crown"]
@@ -53,6 +57,11 @@ def values(explanation):
 @pytest.mark.parametrize(("key", "name"), CASES, ids=[f"{k}-{n}" for k, n in CASES])
 def test_explainer_passes_on_language_models(key, name):
     CHECKS[name](built(CARDS[key]), CARDS[key].fields, LANGUAGE)
+
+
+def test_a_model_that_reads_every_word_has_no_rationale():
+    with pytest.raises(UnsupportedError, match="rationale|select|read"):
+        explain_language(toy(), TOKENIZER, CONTEXTS, method="rationale", faithfulness=False)
 
 
 @pytest.mark.parametrize("method", KNOWING)

@@ -36,6 +36,7 @@ CARD = {
     "tasks": ["classification", "regression"],
     "cost": "two forward passes a row",
     "defaults": {"value": "selected"},
+    "selects": True,
 }
 VALUES = ("selected", "probability")
 

@@ -60,7 +60,7 @@ def test_explainer_passes_on_language_models(key, name):
 
 
 def test_a_model_that_reads_every_word_has_no_rationale():
-    with pytest.raises(UnsupportedError, match="rationale|select|read"):
+    with pytest.raises(UnsupportedError, match=r"rationale|select|read"):
         explain_language(toy(), TOKENIZER, CONTEXTS, method="rationale", faithfulness=False)
 
 

@@ -13,6 +13,7 @@ from salience.data.datasets.download import cache_folder
 from salience.data.schema import infer
 from salience.explain.board import Leaderboard
 from salience.explain.leaderboard import compare
+from salience.explain.leaderboard_text import MARKS
 from salience.reproduce.finished import once
 from salience.reproduce.sentences import present, splits
 
@@ -42,6 +43,7 @@ METRICS = (
     "comprehensiveness", "sufficiency", "aopc", "deletion_auc", "insertion_auc", "tau_loo",
     "faithfulness_correlation", "infidelity", "complexity",
 )  # fmt: skip
+SHORT = dict(zip(METRICS, ("compr. ↑", "suff. ↓", "aopc ↑", "del. ↓", "ins. ↑", "τ ↑", "corr. ↑", "infid. ↓", "entropy ↓"), strict=True))  # fmt: skip
 TEXT_OPTIONS = [
     "model.text.name=disan", "model.text.args.ngram_dim=0", "model.text.args.dim=100", "model.text.args.dropout=0.4",
     "model.hidden=[100]", "training.learning_rate=0.002",
@@ -61,7 +63,7 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
         seed: seed of models, rows and methods.
 
     Returns:
-        ``rows``, one a set, method and metric: mean with interval, difference from the random control with interval
+        ``shown``, short rows for a terminal; ``rows``, one a set, method and metric: mean with interval, difference from the random control with interval
         and p-value (Holm), rows that are not defined, forwards and seconds; ``accuracy`` of each model, percent of
         its test rows; ``tables``, Markdown by set; ``left_out``, methods that a model does not allow; ``summary``.
 
@@ -78,6 +80,7 @@ def run(data: Path | None = None, quick: bool = False, seed: int = 0) -> dict[st
             stage.step(f"{name}, {boards[name]['accuracy']:.1f} % right")
     return {
         "rows": rows,
+        "shown": _shown(rows),
         "accuracy": {name: board["accuracy"] for name, board in boards.items()},
         "tables": {name: board["markdown"] for name, board in boards.items()},
         "left_out": {name: board["left_out"] for name, board in boards.items()},
@@ -151,6 +154,16 @@ def _parts(board: Leaderboard) -> dict[str, Any]:
         "markdown": board.to_markdown(),
         "left_out": board.left_out,
     }
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one line a set and method, one column a metric: its mean, and ▲ or ▼ where it is better or worse than random."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault((row["data"], row["method"]), {"part": row["data"], "method": row["method"]})
+        defined = row["mean"] is not None
+        line[SHORT[row["metric"]]] = f"{row['mean']:.3g}{MARKS[row['beats']]}" if defined else "–"
+    return list(lines.values())
 
 
 def _summary(name: str, board: dict[str, Any]) -> Iterator[tuple[str, str]]:

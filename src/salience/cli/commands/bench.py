@@ -1,7 +1,8 @@
 """``salience bench``."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,16 +29,29 @@ def command(
 
 
 def measured(name: str, result: dict, out: Path | None) -> Answer:
-    """Return rows and summary of a measurement as an answer; write them as JSON if a file is given."""
-    from salience.cli.views import records_table
+    """Return rows and summary of a measurement as an answer; write them as JSON if a file is given.
+
+    A measurement with too many columns for a terminal brings shorter rows, ``shown``, which are not written.
+    """
     from salience.core.io import write_json
 
+    shown = result.pop("shown", result["rows"])
     result = {"name": name, **result}
-    view = [records_table(name, result["rows"]), "", *_lines(result["summary"])]
+    view = [*_tables(name, shown), *_lines(result["summary"])]
     if out is not None:
         write_json(out, result)
         view.append(f"Written: {out}")
     return Answer(result, view)
+
+
+def _tables(name: str, rows: list[dict]) -> Iterator[Any]:
+    """Yield one table for each part of a measurement, with the columns of that part alone."""
+    from salience.cli.views import records_table
+
+    for part in dict.fromkeys(row.get("part") for row in rows):
+        of_part = [{k: v for k, v in row.items() if k != "part"} for row in rows if row.get("part") == part]
+        yield records_table(f"{name}: {part}" if part else name, of_part)
+        yield ""
 
 
 def _lines(summary: str | dict) -> list[str]:

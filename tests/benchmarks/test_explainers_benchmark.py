@@ -72,5 +72,8 @@ def test_without_peers_only_ours_is_measured(subject):
 
 def test_summary_tells_the_ratios():
     row = {"method": "kernel SHAP", "texts": 1, "ours_times_faster": 12.34, "interval": [11.0, 13.0]}
+    row = row | {"part": "small network"}
     summary = explainers._summary([row | {"form": "ours"}, row | {"form": "captum, defaults"}])
-    assert summary == {"kernel SHAP, 1 texts: ours, times as fast as captum, defaults": "12.3 (11.0 to 13.0)"}
+    assert summary == {
+        "small network, kernel SHAP, 1 texts: ours, times as fast as captum, defaults": "12.3 (11.0 to 13.0)"
+    }

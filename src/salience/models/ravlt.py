@@ -409,7 +409,6 @@ def flops(name: str | RAVLTConfig, size: int = 224) -> dict[str, float]:
 
     with torch.device("meta"):
         network = RAVLT(PRESETS[name] if isinstance(name, str) else name).eval()
-    network = network.to("meta")  # also where something else decides on the default device
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, network.config.channels, size, size, device="meta"))
     counts = {str(op): count / 2 for op, count in counter.get_flop_counts()["Global"].items()}

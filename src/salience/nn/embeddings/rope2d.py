@@ -36,7 +36,10 @@ class RotaryEmbedding2D(nn.Module):
                 f"head_dim={head_dim}.",
                 "Choose width and number of heads so that width / heads is divisible by 4.",
             )
-        frequencies = 1 / BASE ** torch.linspace(0, 1, head_dim // 4)
+        device = (
+            torch.get_default_device()
+        )  # said aloud, since loading with transformers makes linspace forget it
+        frequencies = 1 / BASE ** torch.linspace(0, 1, head_dim // 4, device=device)
         self.register_buffer("angle", frequencies.repeat_interleave(2))
         self._cached: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 

@@ -33,8 +33,8 @@ NETWORKS = {
     "small": {"dim": 32, "heads": 2, "layers": 2, "tokens": 32},
     "medium": {"dim": 128, "heads": 4, "layers": 4, "tokens": 64},
 }
-TEXTS, QUICK_TEXTS = (1, 8), (1,)
-REPEATS, QUICK_REPEATS = 7, 3
+TEXTS, QUICK_TEXTS = (1, 4), (1,)
+REPEATS, QUICK_REPEATS = 5, 3
 BATCHES, QUICK_BATCHES = (
     (16, 64, 256),
     (32, 64),

@@ -31,7 +31,7 @@ CARD = {
     "url": "https://arxiv.org/abs/2104.14403",
     "source": "the procedure of the paper and of its published program, as facts",
     "deviates": "Pairs of CIFAR-10 classes at 32 pixels and a small residual network in place of birds at 224 and ResNet-34; SST-2, SUBJ and clothing reviews in place of beer reviews; tables, planted words and the checks of the trained model are this project's own. One seed, three levels a manipulation.",
-    "cost": "about 25 minutes on two idle cores, resumed where it was stopped; quick: two minutes",
+    "cost": "about two hours of processor time, resumed where it was stopped; quick: about five minutes",
 }
 DEFAULT_DATA = Path("../shared/data")
 EXACT = 1e-4  # of Attr% on hand-set networks: float32, and least squares of kernel Shapley

@@ -30,7 +30,7 @@ CARD = {
     "year": 2023,
     "url": "https://arxiv.org/abs/2210.07222",
     "deviates": "small classifiers trained here, on short reviews and a part of AG News, in place of fine-tuned BERT; integrated gradients of words in place of word pieces; random test rows in place of 80 and 120 chosen ones; a student in place of people; our sentences in place of the authors'. Published figures belong to other models and rows and are no target.",
-    "cost": "about twelve minutes on two idle cores, trainings are kept; quick: two minutes",
+    "cost": "about a quarter of an hour on two cores, trainings are kept; quick: two minutes",
 }
 DEFAULT_DATA = Path("../shared/data")
 FULL: dict[str, Any] = {"sets": ("imdb", "ag_news", "trec"), "train": 4000, "epochs": None, "rows": 200, "told": 1000, "asked": 50}  # fmt: skip

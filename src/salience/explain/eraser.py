@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from salience.explain.explanation import Explanation
+from salience.explain.options import within
 from salience.explain.orders import FRACTIONS, order_of, shares, tops, values_of, with_nothing
 from salience.explain.scores import one_of
 
@@ -23,8 +24,14 @@ NOTHING_LEFT = {True: 0.0, False: 1.0}  # ferret's score where no set is left: c
 
 
 def fractions_of(convention: str, fractions: Sequence[float] | None) -> tuple[float, ...]:
-    """Return the fractions that were asked for, or those of the convention."""
+    """Return the fractions that were asked for, or those of the convention.
+
+    Raises:
+        ConfigError: an unknown convention, or a fraction outside [0, 1].
+    """
     one_of("convention", convention, CONVENTIONS)
+    for fraction in fractions or ():
+        within("fractions", fraction, 0, 1)
     return tuple(fractions or (DECILES if convention == "ferret" else FRACTIONS))
 
 

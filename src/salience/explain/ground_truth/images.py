@@ -6,6 +6,7 @@ drawn ellipse for blur, which differ by at most a ring of one pixel. Nothing out
 either. Changed pictures are arrays, so that no lossy file blurs the border.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ Mask = Bool[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
-class ImageManipulation:
+class ImageManipulation(ABC):
     """What the five changes share: which column, and that pixels outside the mask stay as they are.
 
     Attributes:
@@ -59,13 +60,13 @@ class ImageManipulation:
         """Return the mask at the picture's size."""
         return {self.column: self.mask(*pixels_of(row[self.column]).shape[:2])}
 
+    @abstractmethod
     def mask(self, height: int, width: int) -> Mask:
         """Return where a change can fall; the same for every picture of a size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         """Return the picture changed everywhere; what lies outside the mask is not used."""
-        raise NotImplementedError
 
 
 def pixels_of(picture: Any) -> Pixels:

@@ -7,7 +7,6 @@ from salience.explain import eraser
 from salience.explain.answers import scale_words
 from salience.explain.explanation import Explanation
 from salience.explain.model import BlackBox
-from salience.explain.options import within
 from salience.explain.orders import drops
 from salience.explain.scores import Scores, by_removal
 
@@ -47,8 +46,7 @@ class Sufficiency:
     fractions: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        for fraction in eraser.fractions_of(self.convention, self.fractions):
-            within("fractions", fraction, 0, 1)
+        eraser.fractions_of(self.convention, self.fractions)
 
     def scores(
         self,

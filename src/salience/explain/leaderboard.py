@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -202,11 +202,7 @@ def _registered(own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_explainers(metric: Any, known: dict[str, Any]) -> Any:
-    has = (
-        any(f.name == "explainers" for f in fields(metric))
-        if hasattr(metric, "__dataclass_fields__")
-        else False
-    )
+    has = is_dataclass(metric) and any(f.name == "explainers" for f in fields(metric))
     return replace(metric, explainers={**known, **metric.explainers}) if has else metric
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -47,15 +47,6 @@ class Scores:
         """Mean over the explanations that the metric is defined for; NaN if there are none."""
         known = self.values[~np.isnan(self.values)]
         return float(known.mean()) if len(known) else float("nan")
-
-
-class Metric(Protocol):
-    """Judge explanations; options are keyword arguments of the class."""
-
-    def scores(
-        self, model: Any, explanations: Sequence[Explanation], *, seed: int = 0, memory_mb: int | float = 256
-    ) -> Scores:
-        """Return one number an explanation."""
 
 
 def by_values(

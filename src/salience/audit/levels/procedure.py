@@ -8,8 +8,6 @@ from salience.audit.levels.evidence import Admission
 from salience.audit.levels.policy import Policy
 from salience.audit.levels.profile import Profile
 
-VERDICTS = ("meets", "conditional", "fails", "not applicable")
-TESTED = 2  # the level from which explanations are tested
 CONTROL = "human_approves_each"  # the role that makes up for one missing level
 
 

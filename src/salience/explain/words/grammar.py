@@ -21,7 +21,6 @@ from salience.explain.words.slots import Slots, signed
 STYLES = ("plain", "study")
 SIGNS = {"for": 1, "against": -1}
 BY_SIDE = ("evidence", "coverage", "nothing")
-EXPANDED = re.compile(r"\{(object|whole|part)\}")
 
 
 @lru_cache(maxsize=8)

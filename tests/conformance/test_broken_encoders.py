@@ -24,7 +24,7 @@ class MeanWords(Encoder):
         super().__init__(columns)
         self.dim = width
 
-    def fit(self, frame, generator):
+    def fit(self, frame, target, generator):
         words = sorted({w for c in self.columns for text in frame[c] for w in cut_words(text)})
         self.rows = len(frame)
         self._build(words)
@@ -89,8 +89,8 @@ class CountsPadding(MeanWords):
 
 
 class OtherNumbersEachTime(MeanWords):
-    def fit(self, frame, generator):
-        super().fit(frame, generator)
+    def fit(self, frame, target, generator):
+        super().fit(frame, target, generator)
         nn.init.constant_(self.linear.bias, next(COUNTER) / 100)
 
 
@@ -144,9 +144,9 @@ class Noisy(MeanWords):
 
 
 class LearnsFromTestRows(MeanWords):
-    def fit(self, frame, generator):
+    def fit(self, frame, target, generator):
         self.seen = 0
-        super().fit(frame, generator)
+        super().fit(frame, target, generator)
 
     def state(self):
         return {**super().state(), "seen": self.seen}

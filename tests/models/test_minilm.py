@@ -20,7 +20,7 @@ COLUMNS = ["title", "review"]
 
 def fitted(**args):
     encoder = MiniLMEncoder(COLUMNS, **{"layers": 1, "max_tokens": 16, **args})
-    encoder.fit(frame("", ""), torch.Generator())
+    encoder.fit(frame("", ""), np.zeros(2), torch.Generator())
     return encoder.eval()
 
 
@@ -127,7 +127,7 @@ def test_sentence_vectors_are_those_of_the_transformers_library():
     from transformers import AutoModel, AutoTokenizer
 
     encoder = MiniLMEncoder(["title"])
-    encoder.fit(frame("", ""), torch.Generator())
+    encoder.fit(frame("", ""), np.zeros(2), torch.Generator())
     texts = ["That dress fits me well.", "A mishandled parcel!", "ok"]
     rows = pd.DataFrame({"title": texts})
     with torch.no_grad():

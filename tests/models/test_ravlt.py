@@ -205,7 +205,7 @@ def pictures(count=4, size=8):
 def fitted(**args):
     torch.manual_seed(0)
     encoder = RAVLTEncoder(["photo"], **{"size": 8, "preset": "mini", **args})
-    encoder.fit(pictures(), torch.Generator().manual_seed(0))
+    encoder.fit(pictures(), np.zeros(len(pictures())), torch.Generator().manual_seed(0))
     return encoder.eval()
 
 
@@ -264,7 +264,7 @@ def test_it_learns_to_tell_where_a_bright_spot_is(norm):
         image[row : row + 2, column : column + 2] = (250, 240, 240)
     rows = pd.DataFrame({"photo": pd.Series([Image.fromarray(p) for p in pixels], dtype=object)})
     encoder = fitted(norm=norm, shift=0.0)
-    encoder.fit(rows.iloc[:64], torch.Generator().manual_seed(0))
+    encoder.fit(rows.iloc[:64], np.zeros(64), torch.Generator().manual_seed(0))
     head = nn.Linear(encoder.dim, 2)
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=5e-3)
     batch = encoder.collate(encoder.prepare(rows.iloc[:64]))

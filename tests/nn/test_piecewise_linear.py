@@ -125,7 +125,7 @@ def test_starts_as_a_linear_embedding():
 
 def fitted(values, **args):
     encoder = PiecewiseLinearEncoder(["x"], **{"dim": 3, "n_bins": 4, **args})
-    encoder.fit(pd.DataFrame({"x": np.asarray(values, dtype=float)}), torch.Generator().manual_seed(0))
+    encoder.fit(pd.DataFrame({"x": np.asarray(values, dtype=float)}), np.zeros(len(values)), torch.Generator().manual_seed(0))
     return encoder.eval()
 
 

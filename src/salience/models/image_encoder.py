@@ -53,7 +53,7 @@ class ImageEncoder(Encoder):
     def build_network(self) -> nn.Module:
         """Return the network with new parameters; it takes standardised images ``batch channel height width``."""
 
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Learn mean and spread of each colour from at most 2,000 training images."""
         chosen = torch.randperm(len(frame), generator=generator)[:SAMPLE].sort().values.numpy()
         images = [image for image in self.prepare(frame.iloc[chosen]) if image is not None]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
@@ -70,8 +71,14 @@ class Encoder(nn.Module, ABC):
         self.columns = list(columns)
 
     @abstractmethod
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
-        """Learn from training rows and build the parameters."""
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
+        """Learn from training rows and build the parameters.
+
+        Args:
+            frame: canonical cells.
+            target: what is to be predicted, for encoders that look at it (bins chosen by a tree).
+            generator: source of random choices.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class TableModel(nn.Module):
     def fit_parts(self, train: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Learn vocabularies and bins from training rows, and build all parameters."""
         for encoder in self.encoders.values():
-            encoder.fit(train, generator)
+            encoder.fit(train, target, generator)
         self._build_top(self._class_weights(target))
         if self.head.task == "regression":
             self.head.fit_target(target)

@@ -65,7 +65,7 @@ class WordEncoder(Encoder):
     def build_network(self, dim_in: int) -> nn.Module:
         """Return the module ``(x, mask) → (context, sentence)``."""
 
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Learn vocabulary and word vectors from the training texts."""
         cells = frame[self.columns].itertuples(index=False)
         texts = [[word for found in self._words(row) for word in found] for row in cells]

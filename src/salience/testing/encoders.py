@@ -112,7 +112,8 @@ def build(
     with seeded(seed):
         encoder = entry(list(COLUMNS[kind]), **(card.get(field) or {}))
         generator = torch.Generator().manual_seed(seed)
-        encoder.fit(example_rows(kind) if rows is None else rows, generator)
+        rows = example_rows(kind) if rows is None else rows
+        encoder.fit(rows, np.arange(len(rows)) % 2, generator)
     return encoder.eval()
 
 

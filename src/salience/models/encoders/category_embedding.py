@@ -44,7 +44,7 @@ class CategoryEncoder(Encoder):
         self.token_dim, self.min_count, self.dim = dim, min_count, dim * len(columns)
         self.cell_dropout = dropout
 
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Learn the values of each column that occur at least ``min_count`` times."""
         values = []
         for column in self.columns:

@@ -79,7 +79,7 @@ class MiniLMEncoder(Encoder):
         room = (LONGEST - 1) // len(columns) - 1  # [CLS], and a [SEP] after each column
         self.trainable, self.layers, self.max_tokens = trainable, layers, min(max_tokens, room)
 
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Read the pretrained weights; nothing is learned from the rows."""
         self._build()
 

@@ -78,7 +78,7 @@ class PiecewiseLinearEncoder(Encoder):
         super().__init__(columns)
         self.token_dim, self.n_bins, self.dim = dim, n_bins, dim * len(columns)
 
-    def fit(self, frame: pd.DataFrame, generator: torch.Generator) -> None:
+    def fit(self, frame: pd.DataFrame, target: np.ndarray, generator: torch.Generator) -> None:
         """Learn mean, spread, median and quantile bins of each column from its finite training values."""
         self._build([_column_state(frame[c].to_numpy(np.float64), self.n_bins) for c in self.columns])
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from salience.core.unit import Unit
+from salience.nn.embeddings.nlinear import NLinear
 
 TrainFirst = Callable[[str, dict[str, Any]], nn.Module]
 
@@ -150,46 +151,67 @@ class Encoder(nn.Module, ABC):
 
 
 class Fusion(nn.Module, ABC):
-    """Join the encoders' outputs to one vector a row.
+    """Join the encoders' outputs to one vector a row, or to one a row and member.
 
     Args:
         dims: size of each encoder's row vector.
-        token_dims: size of each encoder's tokens.
+        token_dims: size of each encoder's tokens, of encoders with one token a column.
+
+    Attributes:
+        dim: size of the vector.
+        members: how many models share this fusion's weights and answer side by side; with more than one, the vector
+            is ``(batch, member, dim)`` and the head has one output layer a member.
+        head_hidden: sizes of the head's hidden layers where none are asked for; a backbone that is a network of its
+            own has none behind it.
+        attends: whether it shows attention weights of encoders' tokens, see :mod:`salience.nn.watch`.
     """
 
     dim: int
+    members: int = 1
+    head_hidden: tuple[int, ...] = (128,)
+    attends = False
 
     @abstractmethod
     def forward(
         self, vectors: dict[str, Float[Tensor, "batch _"]], tokens: dict[str, Tokens]
-    ) -> Float[Tensor, "batch dim"]:
-        """Return one vector a row."""
+    ) -> Float[Tensor, "batch *member dim"]:
+        """Return one vector a row, or one a row and member."""
 
 
 class Head(nn.Module, ABC):
-    """Turn the row vector into the answer of a task."""
+    """Turn the row vector into the answer of a task.
+
+    Outputs of a fusion with members have an axis more. The loss is the mean of the members' losses, each a model for
+    itself; :meth:`join` makes of their outputs the one answer that is calibrated, explained and shown.
+    """
 
     task: str
 
     @abstractmethod
-    def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch output"]:
+    def forward(self, vector: Float[Tensor, "batch *member dim"]) -> Float[Tensor, "batch *member output"]:
         """Return raw outputs: logits, or the standardised target."""
 
     @abstractmethod
-    def loss(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, ""]:
-        """Return the mean loss of a batch."""
+    def loss(self, output: Float[Tensor, "batch *member output"], target: Tensor) -> Float[Tensor, ""]:
+        """Return the mean loss of a batch, over members too."""
 
     @abstractmethod
-    def row_losses(self, output: Float[Tensor, "batch output"], target: Tensor) -> Float[Tensor, " batch"]:
+    def row_losses(
+        self, output: Float[Tensor, "batch *member output"], target: Tensor
+    ) -> Float[Tensor, " batch"]:
         """Return each row's share: their sum over :meth:`weight` is :meth:`loss`."""
 
     def weight(self, target: Tensor) -> float:
         """Return what the mean loss of these rows is divided by: rows, or the sum of their weights."""
         return float(len(target))
 
+    def join(self, output: Float[Tensor, "batch *member output"]) -> Float[Tensor, "batch output"]:
+        """Return the members' common answer: their mean; one model's output is returned as it is."""
+        return output.mean(dim=1) if output.ndim == 3 else output
+
     @abstractmethod
     def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
-        """Return outputs as users see them: calibrated logits, or the target in its own units."""
+        """Return joined outputs as users see them: calibrated logits, or the target in its own units."""
 
 
 class MLP(nn.Sequential):
@@ -200,11 +222,21 @@ class MLP(nn.Sequential):
         dim_out: size of the output.
         hidden: sizes of the hidden layers; none makes it one linear layer.
         dropout: share of hidden activations that is dropped in training, in [0, 1).
+        members: with more than one, the input is ``(batch, member, dim_in)``; hidden layers are shared, and each
+            member has a last layer of its own.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, hidden: tuple[int, ...] = (), dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.0,
+        members: int = 1,
+    ) -> None:
         layers: list[nn.Module] = []
         for size in hidden:
             layers += [nn.Linear(dim_in, size), nn.ReLU(), nn.Dropout(dropout)]
             dim_in = size
-        super().__init__(*layers, nn.Linear(dim_in, dim_out))
+        last = nn.Linear(dim_in, dim_out) if members == 1 else NLinear(members, dim_in, dim_out, bias=True)
+        super().__init__(*layers, last)

@@ -17,7 +17,7 @@ from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.data.schema import Schema
 from salience.models.slots import Fusion, Head, Tokens
-from salience.nn.watch import within
+from salience.nn.watch import watching, within
 
 Batch = dict[str, dict[str, Tensor]]
 Row = dict[str, Any]
@@ -40,7 +40,8 @@ class ModelConfig:
         text, image, number, category: encoder of each kind of column.
         fusion: how encoders are joined.
         text_columns: ``"joint"`` reads all text columns as one sequence, ``"separate"`` each by its own encoder.
-        hidden: sizes of the head's hidden layers.
+        hidden: sizes of the head's hidden layers; none for what suits the fusion: 128 after ``concat`` and
+            ``attention_pool``, no layer after a backbone, which is a network of its own.
         dropout: share of the head's activations dropped in training.
         label_smoothing: share of the target spread over all classes.
         class_weights: ``"equal"`` or ``"balanced"`` (inverse class frequency).
@@ -52,7 +53,7 @@ class ModelConfig:
     category: Part = Part("category_embedding")
     fusion: Part = Part("concat")
     text_columns: str = "joint"
-    hidden: tuple = (128,)
+    hidden: tuple | None = None
     dropout: float = 0.2
     label_smoothing: float = 0.0
     class_weights: str = "equal"
@@ -116,7 +117,12 @@ class TableModel(nn.Module):
         token_dims = {n: e.token_dim for n, e in self.encoders.items() if self.groups[n][0] in TABULAR}
         fusion = registry.load("fusion", self.config.fusion.name)
         self.fusion = fusion(dims, token_dims, **self.config.fusion.args)
-        args: dict[str, Any] = {"hidden": tuple(self.config.hidden), "dropout": self.config.dropout}
+        asked = self.config.hidden
+        args: dict[str, Any] = {
+            "hidden": self.fusion.head_hidden if asked is None else tuple(asked),
+            "dropout": self.config.dropout,
+            "members": self.fusion.members,
+        }
         if self.schema.task == "classification":
             args |= {"class_weights": class_weights, "label_smoothing": self.config.label_smoothing}
         outputs = len(self.schema.classes or [None])
@@ -160,31 +166,37 @@ class TableModel(nn.Module):
         return {name: encoder.baseline(batch[name]) for name, encoder in self.encoders.items()}
 
     def forward_tokens(self, tokens: dict[str, Tokens]) -> Float[Tensor, "batch output"]:
-        """Return raw outputs from embedded inputs."""
-        return self._joined({name: self._encoded(name, tokens[name]) for name in self.encoders})
+        """Return raw outputs from embedded inputs: those of members joined to one answer."""
+        return self.head.join(self._raw(self._encoded(tokens)))
 
-    def _joined(self, encoded: dict[str, tuple[Tokens, Tensor]]) -> Float[Tensor, "batch output"]:
+    def _raw(self, encoded: dict[str, tuple[Tokens, Tensor]]) -> Float[Tensor, "batch *member output"]:
+        return self.head(self._fused(encoded))
+
+    def _fused(self, encoded: dict[str, tuple[Tokens, Tensor]]) -> Float[Tensor, "batch *member dim"]:
         vectors = {name: vector for name, (_, vector) in encoded.items()}
-        return self.head(self.fusion(vectors, {name: context for name, (context, _) in encoded.items()}))
+        return self.fusion(vectors, {name: context for name, (context, _) in encoded.items()})
 
-    def _encoded(self, name: str, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
+    def _encoded(self, tokens: dict[str, Tokens]) -> dict[str, tuple[Tokens, Tensor]]:
+        return {name: self._encode(name, tokens[name]) for name in self.encoders}
+
+    def _encode(self, name: str, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         with within(name):
             return self.encoders[name].encode(tokens)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch output"]:
-        """Return raw outputs: logits, or the standardised target."""
-        return self.forward_tokens(self.embed(batch))
+    def forward(self, batch: Batch) -> Float[Tensor, "batch *member output"]:
+        """Return what the head's loss takes: logits, or the standardised target, of every member."""
+        return self._raw(self._encoded(self.embed(batch)))
 
     def _forward_once(self, batch: Batch) -> Float[Tensor, "batch output"]:
-        """Return what ``forward`` returns; what several rows share is encoded once, as a picture beside changed words."""
+        """Return joined outputs; what several rows share is encoded once, as a picture beside changed words."""
         if len(self.encoders) == 1:
-            return self(batch)
+            return self.forward_tokens(self.embed(batch))
         encoded = {}
         for name, encoder in self.encoders.items():
             first, row = _distinct(batch[name])
-            context, vector = self._encoded(name, encoder.embed(first))
+            context, vector = self._encode(name, encoder.embed(first))
             encoded[name] = (context, vector) if row is None else (context.take(row), vector[row])
-        return self._joined(encoded)
+        return self.head.join(self._raw(encoded))
 
     def finish(self, output: Float[Tensor, "batch output"]) -> Float[Tensor, "batch output"]:
         """Return outputs as users see them."""
@@ -315,8 +327,14 @@ class TableModel(nn.Module):
         return row[column][: max((u.locator[1] for u in encoder.units(row) if u.column == column), default=0)]
 
     def attention(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Return attention maps by encoder name, without those that have none."""
+        """Return attention maps by encoder name, without those that have none; a fusion's beside the encoder's own."""
         maps = {name: encoder.attention(batch[name]) for name, encoder in self.encoders.items()}
+        if self.fusion.attends:
+            encoded = self._encoded(self.embed(batch))
+            with watching() as watch:
+                self._fused(encoded)
+            for name, found in watch.shown.items():
+                maps[name] = maps[name] | {key: shown[0].seen() for key, shown in found.items()}
         return {name: found for name, found in maps.items() if found}
 
     def rationale(self, batch: Batch) -> dict[str, dict[str, Tensor]]:

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from salience.models.slots import MLP, Head
+from salience.ops.precision import exact_dtype
 
 CARD = {
     "key": "regression",
@@ -27,6 +27,7 @@ class RegressionHead(Head):
         n_outputs: number of targets, 1.
         hidden: sizes of hidden layers.
         dropout: share of activations dropped in training.
+        members: models that answer side by side, each with an output layer of its own; their mean is the answer.
     """
 
     task = "regression"
@@ -34,10 +35,15 @@ class RegressionHead(Head):
     std: Tensor
 
     def __init__(
-        self, dim: int, n_outputs: int = 1, hidden: tuple[int, ...] = (), dropout: float = 0.0
+        self,
+        dim: int,
+        n_outputs: int = 1,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.0,
+        members: int = 1,
     ) -> None:
         super().__init__()
-        self.layers = MLP(dim, n_outputs, tuple(hidden), dropout)
+        self.layers = MLP(dim, n_outputs, tuple(hidden), dropout, members)
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("std", torch.ones((), dtype=torch.float64))
 
@@ -46,22 +52,22 @@ class RegressionHead(Head):
         self.mean.fill_(float(target.mean()))
         self.std.fill_(float(target.std()) or 1.0)
 
-    def forward(self, vector: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch 1"]:
+    def forward(self, vector: Float[Tensor, "batch *member dim"]) -> Float[Tensor, "batch *member 1"]:
         """Return the standardised prediction."""
         return self.layers(vector)
 
-    def loss(self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+    def loss(
+        self, output: Float[Tensor, "batch *member 1"], target: Float[Tensor, "batch"]
+    ) -> Float[Tensor, ""]:
         """Return the mean squared error of the standardised target."""
-        return F.mse_loss(output.squeeze(1).float(), self._standard(output, target))
-
-    def _standard(self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]) -> Tensor:
-        return ((target.double() - self.mean) / self.std).to(output.dtype).float()
+        return self.row_losses(output, target).mean()
 
     def row_losses(
-        self, output: Float[Tensor, "batch 1"], target: Float[Tensor, "batch"]
+        self, output: Float[Tensor, "batch *member 1"], target: Float[Tensor, "batch"]
     ) -> Float[Tensor, " batch"]:
-        """Return each row's squared error of the standardised target."""
-        return (output.squeeze(1).float() - self._standard(output, target)).square()
+        """Return each row's squared error of the standardised target, the mean over members."""
+        standard = ((target.double() - self.mean) / self.std).to(exact_dtype(output))
+        return (output.flatten(1) - standard.unsqueeze(1)).square().mean(1)
 
     def finish(self, output: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1"]:
         """Return the prediction in units of the target, in float64."""

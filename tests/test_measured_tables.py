@@ -24,3 +24,13 @@ def test_the_page_on_explainers_shows_its_record():
     methods = {row["method"] for row in record["rows"]}
     assert len(methods) >= 10
     assert len({row["metric"] for row in record["rows"]}) >= 5
+
+
+def test_the_page_on_ground_truth_shows_its_record():
+    path = ROOT / "benchmarks" / "reproduce_attribution_ground_truth.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "how-to" / "ground-truth.md").read_text(encoding="utf-8")
+    shown = {key: text for key, text in record["summary"].items() if key not in ("paper", "left out")}
+    assert len(shown) >= 9
+    assert all(f"- **{key}**: {text}" in page for key, text in shown.items())
+    assert len({(row["experiment"], row["setting"]) for row in record["rows"]}) >= 50

@@ -1,0 +1,58 @@
+"""Gradients of single examples, one after the other or vectorised by torch.func: exact for any module, and slow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from salience.training.coherence.totals import Gradients
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def pieces(batch: Any, examples: int) -> list[Any] | None:
+    """Cut a batch in batches of one example, along the first axis of its tensors; None where that cannot be done."""
+    leaves, form = tree_flatten(batch)
+    cut = [isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == examples for leaf in leaves]
+    if not any(cut):
+        return None
+    return [
+        tree_unflatten([leaf[i : i + 1] if c else leaf for leaf, c in zip(leaves, cut, strict=True)], form)
+        for i in range(examples)
+    ]
+
+
+def loop(
+    module: nn.Module, loss: Loss, batch: Any, losses: Tensor, names: dict[str, nn.Parameter]
+) -> Gradients:
+    """Return sums and squared norms by one backward pass an example.
+
+    A batch that can be cut is cut; else each loss goes back through the graph of the whole batch.
+
+    Args:
+        module: the model.
+        loss: gives one loss an example.
+        batch: what ``loss`` takes.
+        losses: its value for the batch, with its graph.
+        names: the parameters, by name.
+    """
+    parameters = list(names.values())
+    sums = {name: torch.zeros_like(p, dtype=wide(p)) for name, p in names.items()}
+    squares = {name: torch.zeros(len(losses), dtype=torch.float64) for name in names}
+    cut = pieces(batch, len(losses))
+    for i in range(len(losses)):
+        one = losses[i] if cut is None else loss(module, cut[i]).sum()
+        found = torch.autograd.grad(one, parameters, retain_graph=cut is None, allow_unused=True)
+        for name, gradient in zip(names, found, strict=True):
+            if gradient is not None:
+                gradient = gradient.detach().to(wide(gradient))
+                sums[name] += gradient
+                squares[name][i] = gradient.square().sum().double()
+    return Gradients(sums, squares)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the type in which sums are taken: float32, or float64 for float64."""
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -8,10 +8,11 @@ Policy for what is missing or unseen:
   Of a column with more than 1,000 categories, :meth:`Schema.fitted` keeps the 1,000 most frequent of the
   training rows, and the others are read as :data:`RARE`.
 * target: a missing value is an error that names the rows, or with ``missing_target="drop"`` the row is left out
-  by :meth:`Schema.parse`. A class that was not there when the schema was inferred is an error.
+  by :meth:`Schema.parse`, with several targets where any of them is missing. A class that was not there when the
+  schema was inferred is an error.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,15 @@ import pandas as pd
 from salience.core.errors import DataError, IntegrityError, nearest
 from salience.core.io import read_json, write_json
 from salience.data.kinds import KINDS
-from salience.data.places import cells, sentence
+from salience.data.places import sentence
 from salience.data.profile import (
     MAX_CATEGORIES,
     Facts,
     Guess,
     guess,
-    missing_positions,
     present_positions,
 )
-from salience.data.target import TASKS, guess_target, no_target
+from salience.data.target import TASKS, guess_targets, parse_target, target_names
 
 ROLES = ("input", "target", "ignored", "group", "time", "split")
 ROLES_ON_REQUEST = ("ignored", "group", "time", "split")
@@ -71,8 +71,9 @@ class Schema:
 
     Attributes:
         columns: all columns, in the order of the table.
-        task: ``"classification"`` or ``"regression"``; None without a target.
-        classes: names of the classes, sorted; the last of two is the positive one. None for regression.
+        task: ``"classification"`` or ``"regression"`` of one target, ``"multi-label"`` or ``"multi-regression"`` of
+            several; None without a target.
+        classes: names of the classes, sorted; the last of two is the positive one. None but for classification.
         source: name of the table, for messages.
         missing_target: ``"error"`` or ``"drop"``.
     """
@@ -89,9 +90,27 @@ class Schema:
         return self.having("input")
 
     @property
+    def targets(self) -> list[Column]:
+        """The columns to predict."""
+        return self.having("target")
+
+    @property
     def target(self) -> Column | None:
-        """The column to predict."""
-        return next(iter(self.having("target")), None)
+        """The column to predict; the first of several."""
+        return next(iter(self.targets), None)
+
+    @property
+    def target_title(self) -> str:
+        """The targets as a person reads them: three names, or how many there are."""
+        names = [column.name for column in self.targets]
+        if len(names) > 3:
+            return f"{len(names)} targets ({names[0]}, …, {names[-1]})"
+        return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+    @property
+    def outputs(self) -> list[str]:
+        """What a model's outputs are called: the classes, else the targets."""
+        return list(self.classes) if self.classes else [column.name for column in self.targets]
 
     def having(self, role: str) -> list[Column]:
         """Return the columns of a role."""
@@ -113,32 +132,33 @@ class Schema:
 
         Args:
             frame: raw rows.
-            target: True needs the target, False leaves it out, None takes it where the frame has it.
+            target: True needs the targets, False leaves them out, None takes them where the frame has them all.
 
         Returns:
-            One column an input (see :mod:`salience.data.kinds`), and the target as class name or float64. The
-            index is kept; rows without a target are left out where ``missing_target`` is ``"drop"``.
+            One column an input (see :mod:`salience.data.kinds`), and the targets as class name, float64, or label of
+            0 and 1. The index is kept; rows without a target are left out where ``missing_target`` is ``"drop"``.
 
         Raises:
             DataError: an absent column (SAL-D031), a value that does not fit its kind (SAL-D030, SAL-D032,
-                SAL-D040), a missing target (SAL-D021), an unseen class (SAL-D025).
+                SAL-D040), a missing target (SAL-D021), an unseen class (SAL-D025), no label (SAL-D029).
         """
-        wanted = self._with_target(frame, target)
-        if wanted and self.missing_target == "drop":
-            frame = frame.iloc[present_positions(frame[wanted.name])]
+        wanted = self._with_targets(frame, target)
+        if self.missing_target == "drop":
+            for column in wanted:
+                frame = frame.iloc[present_positions(frame[column.name])]
         parsed = {c.name: self._parse_input(self._get(frame, c.name), c) for c in self.inputs}
-        if wanted:
-            parsed[wanted.name] = self._parse_target(self._get(frame, wanted.name))
-        return pd.DataFrame(parsed, index=frame.index)
+        return pd.DataFrame(
+            parsed | {c.name: self._parse_target(frame, c) for c in wanted}, index=frame.index
+        )
 
-    def _with_target(self, frame: pd.DataFrame, target: bool | None) -> Column | None:
-        column = self.target
-        if column is None or target is False:
-            return None
-        if column.name not in frame.columns and target is None:
-            return None
-        self._get(frame, column.name)
-        return column
+    def _with_targets(self, frame: pd.DataFrame, target: bool | None) -> list[Column]:
+        """Return the targets that are to be parsed: all of them, or none."""
+        columns = [] if target is False else self.targets
+        if target is None and not all(column.name in frame.columns for column in columns):
+            return []
+        for column in columns:
+            self._get(frame, column.name)
+        return columns
 
     def _get(self, frame: pd.DataFrame, name: str) -> pd.Series:
         if name not in frame.columns:
@@ -157,25 +177,15 @@ class Schema:
             values = values.where(values.isin(column.categories) | values.isna(), RARE)
         return values
 
-    def _parse_target(self, series: pd.Series) -> pd.Series:
-        absent = missing_positions(series)
-        if len(absent):
-            raise no_target(series, absent, self.source)
-        if self.task == "regression":
-            return KINDS["number"].parse(series, self.source)
-        labels = KINDS["category"].parse(series, self.source)
-        unseen = np.flatnonzero(~labels.isin(self.classes or []).to_numpy())
-        if len(unseen):
-            raise DataError(
-                f"The target {str(series.name)!r} holds a class that was not there before",
-                sentence(self.source, cells(labels, unseen)),
-                nearest(str(labels.iloc[unseen[0]]), self.classes or []),
-                code="SAL-D025",
-            )
-        return labels
+    def _parse_target(self, frame: pd.DataFrame, column: Column) -> pd.Series:
+        return parse_target(self._get(frame, column.name), self.task, self.classes, self.source)
 
     def encode_target(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return the target of raw or parsed rows: int64 class indices, or float64 values.
+        """Return the target of raw or parsed rows.
+
+        Returns:
+            int64 class indices, or float64 values, one a row; of several targets ``(row, target)``, float64 values or
+            int64 labels of 0 and 1.
 
         Raises:
             DataError: as :meth:`parse`; no target in the schema (SAL-D020).
@@ -184,11 +194,12 @@ class Schema:
             raise DataError(
                 "The schema has no target", sentence(self.source), "Name a target.", code="SAL-D020"
             )
-        values = self._parse_target(self._get(frame, self.target.name))
-        if self.task == "regression":
-            return values.to_numpy(dtype=np.float64)
-        index = {name: i for i, name in enumerate(self.classes or [])}
-        return np.asarray([index[label] for label in values], dtype=np.int64)
+        values = [self._parse_target(frame, column) for column in self.targets]
+        if self.task == "classification":
+            index = {name: i for i, name in enumerate(self.classes or [])}
+            return np.asarray([index[label] for label in values[0]], dtype=np.int64)
+        found = [v.to_numpy(dtype=np.int64 if self.task == "multi-label" else np.float64) for v in values]
+        return found[0] if self.task == "regression" else np.stack(found, axis=1)
 
     def fitted(self, train: pd.DataFrame) -> "Schema":
         """Return the schema with neutral values and kept categories, from training rows only.
@@ -253,7 +264,7 @@ def _column_from_json(data: Mapping[str, Any]) -> Column:
 
 def infer(
     frame: pd.DataFrame,
-    target: str | None,
+    target: str | Sequence[str] | None,
     *,
     kinds: Mapping[str, str] | None = None,
     drop: Iterable[str] = (),
@@ -265,11 +276,11 @@ def infer(
 
     Args:
         frame: raw rows.
-        target: the column to predict; None for inputs only.
+        target: the column to predict, or several; see :func:`salience.data.target.target_names`. None for inputs only.
         kinds: kinds that override the guess; also ``"ignored"``, ``"group"``, ``"time"`` and ``"split"``.
             A target of kind ``number`` asks for regression, of kind ``category`` for classification.
         drop: columns to leave out.
-        task: ``"classification"`` or ``"regression"`` to decide the task from outside.
+        task: one of :data:`salience.data.target.TASKS`, to decide it from outside.
         source: name of the table, for messages.
         missing_target: ``"error"``, or ``"drop"`` to leave out rows without a target.
 
@@ -278,22 +289,24 @@ def infer(
     """
     kinds, drop = dict(kinds or {}), list(drop)
     _check_frame(frame, source)
-    _check_options(frame, target, kinds, drop, task, missing_target, source)
-    columns, classes = [], None
+    targets = target_names(target, list(frame.columns))
+    _check_options(frame, targets, kinds, drop, task, missing_target, source)
+    wanted = _asked_task(task, [kinds[name] for name in targets if name in kinds])
+    asked = guess_targets(frame, targets, task=wanted, missing=missing_target, source=source)
+    columns = []
     for name in frame.columns:
-        facts = Facts(frame[name], source)
-        if name == target:
-            asked = guess_target(
-                frame[name], task=_asked_task(task, kinds.get(name)), missing=missing_target, source=source
-            )
-            task, classes = asked.task, asked.classes
-            found = Guess("category" if classes else "number", "target", asked.reason)
+        facts, target_guess = Facts(frame[name], source), asked.get(name)
+        if target_guess:
+            kind = "number" if target_guess.task.endswith("regression") else "category"
+            found = Guess(kind, "target", target_guess.reason)
         else:
             found = _decide(facts, kinds.get(name), name in drop)
         columns.append(
             Column(name, found.kind, found.role, found.reason, facts.missing, facts.distinct, facts.examples)
         )
-    schema = Schema(tuple(columns), task if target else None, classes, source, missing_target)
+    first = next(iter(asked.values()), None)
+    task, classes = (first.task, first.classes) if first else (None, None)
+    schema = Schema(tuple(columns), task, classes, source, missing_target)
     _check_inputs(schema)
     return schema
 
@@ -312,8 +325,10 @@ def _decide(facts: Facts, kind: str | None, dropped: bool) -> Guess:
     return found
 
 
-def _asked_task(task: str | None, kind: str | None) -> str | None:
-    return task or {"number": "regression", "category": "classification"}.get(kind or "")
+def _asked_task(task: str | None, kinds: list[str]) -> str | None:
+    """Return the task that was asked for, by its name or by the kinds that targets were said to be of."""
+    named = {{"number": "regression", "category": "classification"}[kind] for kind in kinds}
+    return task or (named.pop() if len(named) == 1 else None)
 
 
 def _check_frame(frame: pd.DataFrame, source: str) -> None:
@@ -339,7 +354,7 @@ def _check_frame(frame: pd.DataFrame, source: str) -> None:
 
 def _check_options(
     frame: pd.DataFrame,
-    target: str | None,
+    targets: list[str],
     kinds: dict[str, str],
     drop: list[str],
     task: str | None,
@@ -347,17 +362,19 @@ def _check_options(
     source: str,
 ) -> None:
     names = list(frame.columns)
-    if target is not None and target not in names:
-        raise absent_target(target, names, source)
+    for target in targets:
+        if target not in names:
+            raise absent_target(target, names, source)
     for name in [*kinds, *drop]:
         if name not in names:
             raise _unknown_column(name, names, source)
-    if target in drop:
-        raise DataError(
-            f"The target {target!r} cannot be dropped", sentence(source), "Drop another.", code="SAL-D026"
-        )
+    for target in targets:
+        if target in drop:
+            raise DataError(
+                f"The target {target!r} cannot be dropped", sentence(source), "Drop another.", code="SAL-D026"
+            )
     for name, kind in kinds.items():
-        allowed = ["number", "category"] if name == target else [*KINDS, *ROLES_ON_REQUEST]
+        allowed = ["number", "category"] if name in targets else [*KINDS, *ROLES_ON_REQUEST]
         _check_choice(kind, allowed, f"kind of column {name!r}")
     _check_choice(task, [*TASKS, None], "task")
     _check_choice(missing_target, ["error", "drop"], "missing_target")

@@ -14,6 +14,7 @@ from salience.data.kinds import KINDS
 from salience.data.places import cells, rows, sentence
 from salience.data.profile import SPLIT_NAMES
 from salience.data.schema import Schema
+from salience.data.target import to_labels
 from salience.data.times import to_times
 
 NAMES = ("train", "validation", "test")
@@ -33,8 +34,8 @@ def split(
     """Say for each row to which split it belongs.
 
     ``auto`` takes a given split if the table has one, keeps groups together if the schema names a group column, and
-    else stratifies by class (classification) or draws at random (regression). A class of one row goes to training,
-    one of two to training and test.
+    else stratifies by class (classification) or by set of labels (multi-label), or draws at random (regression). A
+    class of one row goes to training, one of two to training and test.
 
     Args:
         frame: raw rows, with the columns that the way of splitting needs.
@@ -86,7 +87,7 @@ def _choose(frame: pd.DataFrame, schema: Schema, how: str, column: str | None) -
             named = [c.name for c in schema.having(role[way]) if c.name in frame.columns]
             if named:
                 return way, named[0], f"the table has the {role[way]} column {named[0]!r}"
-        return ("stratified" if schema.task == "classification" else "random"), None, ""
+        return ("stratified" if schema.task in STRATA else "random"), None, ""
     if how not in role:
         return how, None, "asked for"
     named = [column] if column else [c.name for c in schema.having(role[how])]
@@ -141,11 +142,10 @@ def _random(
 def _stratified(
     frame: pd.DataFrame, schema: Schema, test: float, validation: float, seed: int, column: str | None
 ) -> tuple[np.ndarray, str]:
-    if schema.task != "classification" or schema.target is None:
+    if schema.task not in STRATA:
         names, remark = _random(frame, schema, test, validation, seed, column)
         return names, f"{remark}: there are no classes to stratify by"
-    labels = KINDS["category"].parse(frame[schema.target.name], schema.source)
-    codes, classes = pd.factorize(labels, sort=False, use_na_sentinel=False)
+    codes, classes = pd.factorize(STRATA[schema.task](frame, schema), sort=False, use_na_sentinel=False)
     order = generator(seed, "split").permutation(len(frame))
     by_class = [order[codes[order] == code] for code in range(len(classes))]
     counts = np.asarray([len(positions) for positions in by_class])
@@ -158,7 +158,35 @@ def _stratified(
     chosen_test = [p[:t] for p, t in zip(by_class, tests, strict=True)]
     chosen_validation = [p[t : t + v] for p, t, v in zip(by_class, tests, validations, strict=True)]
     names = _labelled(len(frame), np.concatenate(chosen_test), np.concatenate(chosen_validation))
-    return names, _rare(list(classes), counts)
+    what = "class" if schema.task == "classification" else "set of labels, a rare set by its rarest label"
+    return names, _rare(what, list(classes), counts)
+
+
+def _classes(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
+    return KINDS["category"].parse(frame[schema.target.name], schema.source).to_numpy(dtype=object)
+
+
+def _label_sets(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
+    """Return the set of labels of each row; where fewer than ten rows have it, its rarest label in its place."""
+    known = [
+        frame[c.name].notna().to_numpy() for c in schema.targets
+    ]  # rows without a target are left out later
+    labels = np.stack(
+        [to_labels(frame[c.name].where(known[i], 0))[0] for i, c in enumerate(schema.targets)], axis=1
+    )
+    sets, number, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(labels.sum(axis=0), kind="stable")
+    rarest = order[sets[:, order].argmax(axis=1)]
+    names = [
+        ", ".join(c.name for c, held in zip(schema.targets, row, strict=True) if held) or "no label"
+        if count >= MIN_ROWS or not row.any()
+        else f"with {schema.targets[label].name}"
+        for row, count, label in zip(sets, counts, rarest, strict=True)
+    ]
+    return np.asarray(names, dtype=object)[number.ravel()]
+
+
+STRATA = {"classification": _classes, "multi-label": _label_sets}
 
 
 def _quota(counts: np.ndarray, share: float, allowed: np.ndarray) -> np.ndarray:
@@ -172,11 +200,11 @@ def _quota(counts: np.ndarray, share: float, allowed: np.ndarray) -> np.ndarray:
     return np.where(allowed, np.minimum(taken, counts - 1), 0)
 
 
-def _rare(classes: list[object], counts: np.ndarray) -> str:
+def _rare(what: str, classes: list[object], counts: np.ndarray) -> str:
     rare = [str(name) for name, count in zip(classes, counts, strict=True) if count < len(NAMES)]
     if not rare:
-        return "stratified by class"
-    return f"stratified by class; too rare to be in every split: {', '.join(rare[:5])}"
+        return f"stratified by {what}"
+    return f"stratified by {what}; too rare to be in every split: {', '.join(rare[:5])}"
 
 
 def _grouped(

@@ -20,6 +20,7 @@ from salience.data.readers.frame import fingerprint, tidy
 from salience.data.readers.locate import load_named
 from salience.data.readers.options import Options
 from salience.data.schema import absent_target
+from salience.data.target import target_names
 
 __all__ = ["Table", "read"]
 
@@ -33,20 +34,20 @@ class Table:
         name: name of the file, folder or data set.
         sha256: of the file, or of the cells of a table in memory.
         notes: what a reader found worth saying, such as another delimiter.
-        target: the usual target, where the source names one.
+        target: the usual target or targets, where the source names them.
     """
 
     frame: pd.DataFrame
     name: str
     sha256: str
     notes: tuple[str, ...] = ()
-    target: str | None = None
+    target: str | Sequence[str] | None = None
 
 
 def read(
     source: Any,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     table: str = "auto",
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -60,7 +61,7 @@ def read(
 
     Args:
         source: what to read.
-        target: a column that must be there.
+        target: a column that must be there, or several.
         table: which file of a folder, or member of a zip file.
         encoding: of a text file, where it is neither UTF-8 nor marked.
         delimiter: between cells of a text table, where it should not be found.
@@ -81,14 +82,16 @@ def read(
     return Table(frame, name or "table", digest or fingerprint(frame), tuple(parsed.notes), parsed.target)
 
 
-def _check_target(frame: pd.DataFrame, target: str | None, name: str) -> None:
-    if target is None or target in frame.columns:
+def _check_target(frame: pd.DataFrame, target: str | Sequence[str] | None, name: str) -> None:
+    columns = list(frame.columns)
+    absent = [wanted for wanted in target_names(target, columns) if wanted not in columns]
+    if not absent:
         return
-    if len(frame.columns) == 1:
+    if len(columns) == 1:
         raise DataError(
-            f"The target {target!r} is no column of the data",
-            f"{name}: there is one column only, {brief(frame.columns[0])}.",
+            f"The target {absent[0]!r} is no column of the data",
+            f"{name}: there is one column only, {brief(columns[0])}.",
             "Are cells separated by an unusual character? Give it: delimiter=CHARACTER.",
             code="SAL-D004",
         )
-    raise absent_target(target, list(frame.columns), name)
+    raise absent_target(absent[0], columns, name)

@@ -1,5 +1,6 @@
 """What a caller may say about a file, and what a reader gives back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -28,4 +29,4 @@ class Parsed:
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    target: str | None = None
+    target: str | Sequence[str] | None = None

@@ -42,12 +42,12 @@ def build(card: Card, entry: Build, *, seed: int = 0, field: str = "tiny") -> Fu
 
 
 def check_shapes_are_as_promised(card: Card, entry: Build) -> None:
-    """Require one finite vector of ``dim`` numbers a row, with the defaults and with the tiny arguments."""
+    """Require one finite vector of ``dim`` numbers a row (and member), with the defaults and with the tiny arguments."""
     for field in ("defaults", "tiny"):
         fusion = build(card, entry, field=field)
         with torch.no_grad():
             vector = fusion(*example_inputs())
-        wanted = (ROWS, fusion.dim)
+        wanted = (ROWS, fusion.dim) if fusion.members == 1 else (ROWS, fusion.members, fusion.dim)
         assert tuple(vector.shape) == wanted, f"{field}: shape {tuple(vector.shape)}, want {wanted}"
         assert_finite(vector, field)
 

@@ -76,3 +76,70 @@ def test_intervals_hold_the_value():
     for score in metrics.scores_with_intervals("classification", truth, p).values():
         low, high = score["interval"]
         assert low <= score["value"] <= high
+
+
+def labelled(rows, labels, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, (rows, labels))
+    p = 1 / (1 + np.exp(-(rng.normal(size=truth.shape).round(1) + truth - 0.5)))
+    return truth, p
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_labels_equal_scikit_learn(seed):
+    truth, p = labelled(50, 4, seed)
+    predicted, ours = (p >= 0.5).astype(int), metrics.scores("multi-label", truth, p)
+    assert ours["mean_auroc"] == pytest.approx(sklearn_metrics.roc_auc_score(truth, p, average="macro"))
+    for average in ("micro", "macro"):
+        assert ours[f"{average}_f1"] == pytest.approx(
+            sklearn_metrics.f1_score(truth, predicted, average=average)
+        )
+    assert ours["hamming_loss"] == pytest.approx(sklearn_metrics.hamming_loss(truth, predicted))
+    assert ours["label_accuracy"] == pytest.approx(1 - ours["hamming_loss"])
+    assert ours["subset_accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
+    each = [sklearn_metrics.log_loss(truth[:, i], p[:, i]) for i in range(4)]
+    assert ours["log_loss"] == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_several_numbers_equal_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.normal(3, 20, (30, 3)), rng.normal(3, 20, (30, 3))
+    ours = metrics.scores("multi-regression", truth, predicted)
+    assert ours["mean_r2"] == pytest.approx(sklearn_metrics.r2_score(truth, predicted))
+    assert ours["mean_mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(truth, predicted))
+    assert ours["mean_rmse"] == pytest.approx(sklearn_metrics.root_mean_squared_error(truth, predicted))
+
+
+def test_a_target_where_a_score_is_not_defined_is_left_out_of_the_mean():
+    truth, p = labelled(50, 3, 0)
+    truth[:, 1] = 0
+    p[:, 1] = 0.1
+    ours = metrics.scores("multi-label", truth, p)
+    others = metrics.scores("multi-label", truth[:, [0, 2]], p[:, [0, 2]])
+    assert ours["mean_auroc"] == others["mean_auroc"] and ours["macro_f1"] == others["macro_f1"]
+    assert np.isnan(metrics.scores("multi-label", truth[:, [1]], p[:, [1]])["mean_auroc"])
+
+
+@pytest.mark.parametrize("task", ["multi-label", "multi-regression"])
+def test_every_target_has_its_interval(task):
+    truth, p = labelled(60, 2, 1)
+    found = metrics.scores_with_intervals(task, truth, p, targets=["a", "b"], replicates=50)
+    assert list(found) == list(metrics.METRICS[task]) and metrics.MAIN[task] in found
+    assert set(metrics.METRICS[task]) <= set(metrics.HIGHER_IS_BETTER)
+    for name, each in metrics.EACH[task].items():
+        told = found[name]["targets"]
+        assert list(told) == ["a", "b"]
+        assert told["b"]["value"] == each(truth[:, 1], p[:, 1])
+        assert told["b"]["interval"][0] < told["b"]["value"] < told["b"]["interval"][1]
+        assert found[name]["value"] == pytest.approx((told["a"]["value"] + told["b"]["value"]) / 2)
+    assert "targets" not in metrics.scores_with_intervals(task, truth, p, replicates=5)[metrics.MAIN[task]]
+
+
+def test_predictions_from_outputs():
+    outputs = np.array([[0.0, 2.0], [3.0, -1.0]])
+    odds = 1 / (1 + np.exp(-outputs))
+    np.testing.assert_allclose(metrics.as_predictions("multi-label", outputs), odds)
+    np.testing.assert_allclose(metrics.as_predictions("classification", outputs).sum(1), 1)
+    np.testing.assert_array_equal(metrics.as_predictions("multi-regression", outputs), outputs)
+    np.testing.assert_array_equal(metrics.as_predictions("regression", outputs[:, :1]), outputs[:, 0])

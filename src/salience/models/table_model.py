@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from salience.core import registry
 from salience.core.errors import DataError
+from salience.core.metrics import as_predictions
 from salience.core.unit import Unit
 from salience.data.kinds import KINDS
 from salience.data.schema import Schema
@@ -103,7 +104,7 @@ class TableModel(nn.Module):
         for encoder in self.encoders.values():
             encoder.fit(train, target, generator)
         self._build_top(self._class_weights(target))
-        if self.head.task == "regression":
+        if self.head.task in ("regression", "multi-regression"):
             self.head.fit_target(target)
 
     def _class_weights(self, target: np.ndarray) -> list[float] | None:
@@ -125,8 +126,7 @@ class TableModel(nn.Module):
         }
         if self.schema.task == "classification":
             args |= {"class_weights": class_weights, "label_smoothing": self.config.label_smoothing}
-        outputs = len(self.schema.classes or [None])
-        self.head = registry.load("head", self.schema.task)(self.fusion.dim, outputs, **args)
+        self.head = registry.load("head", self.schema.task)(self.fusion.dim, self.n_outputs, **args)
 
     def state(self) -> dict[str, Any]:
         """Return what the encoders learned besides tensors."""
@@ -214,7 +214,7 @@ class TableModel(nn.Module):
             batch_tokens: rows × longest length of a batch; rows of like length go together.
 
         Returns:
-            float64 array ``(row, output)``: logits, or the target in its own units.
+            float64 array ``(row, output)``: logits, or the targets in their own units.
         """
         result = np.zeros((len(frame), self.n_outputs))
         with _evaluation(self):
@@ -286,14 +286,12 @@ class TableModel(nn.Module):
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs: classes, or one."""
-        return len(self.schema.classes) if self.schema.task == "classification" else 1
+        """Number of outputs: classes, labels, or targets."""
+        return len(self.schema.outputs)
 
     def predict_proba(self, outputs: np.ndarray) -> np.ndarray:
-        """Return class probabilities from logits."""
-        from scipy.special import softmax
-
-        return softmax(outputs, axis=1)
+        """Return the probability of each class, or of each label, from logits."""
+        return as_predictions(self.schema.task, outputs)
 
     def units(self, row: Row) -> tuple[Unit, ...]:
         """Return all units of a canonical row, encoder by encoder."""

@@ -21,18 +21,25 @@ ROWS, DIM = 24, 5
 
 
 def example_rows(n_outputs: int, task: str) -> tuple[Tensor, Tensor]:
-    """Return row vectors, and class indices or numbers (mean about 100) that follow from them."""
+    """Return row vectors, and class indices, labels or numbers (mean about 100) that follow from them."""
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(ROWS, DIM, generator=generator)
     answers = vectors @ torch.randn(DIM, n_outputs, generator=generator)
-    return vectors, answers.argmax(1) if task == "classification" else 100 + 7 * answers[:, 0].double()
+    numbers = 100 + 7 * answers.double()
+    targets = {
+        "classification": answers.argmax(1),
+        "regression": numbers[:, 0],
+        "multi-label": (answers > 0).long(),
+        "multi-regression": numbers * torch.arange(1, n_outputs + 1),
+    }
+    return vectors, targets[task]
 
 
 def build(card: Card, entry: Build, *, seed: int = 0) -> Head:
     """Return a head with the tiny arguments of its card, in evaluation mode."""
     with seeded(seed):
         head = entry(DIM, **(card.get("tiny") or {})).eval()
-    if head.task == "regression":
+    if hasattr(head, "fit_target"):
         head.fit_target(_example(card, head)[1].numpy())
     return head
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from salience.models.slots import MLP, Head
+from salience.models.temperature import fit_temperature
 from salience.ops.precision import wide
 
 CARD = {
@@ -110,16 +111,8 @@ class ClassificationHead(Head):
             target: class indices.
 
         Returns:
-            The temperature. Golden-section search over its logarithm: the loss has one minimum there.
+            The temperature.
         """
         logits = output.double()
-
-        def nll(log_t: float) -> float:
-            return float(F.cross_entropy(logits / torch.tensor(log_t).double().exp(), target))
-
-        low, high, ratio = -3.0, 3.0, (5**0.5 - 1) / 2
-        for _ in range(40):
-            a, b = high - ratio * (high - low), low + ratio * (high - low)
-            low, high = (low, b) if nll(a) < nll(b) else (a, high)
-        self.temperature.fill_(float(torch.tensor((low + high) / 2).exp()))
+        self.temperature.fill_(fit_temperature(lambda t: float(F.cross_entropy(logits / t, target))))
         return float(self.temperature)

@@ -49,8 +49,9 @@ class RegressionHead(Head):
 
     def fit_target(self, target: np.ndarray) -> None:
         """Keep mean and standard deviation of the training target (1 if it is constant)."""
-        self.mean.fill_(float(target.mean()))
-        self.std.fill_(float(target.std()) or 1.0)
+        std = target.std(axis=0)
+        self.mean.copy_(torch.as_tensor(target.mean(axis=0)))
+        self.std.copy_(torch.as_tensor(np.where(std > 0, std, 1.0)))
 
     def forward(self, vector: Float[Tensor, "batch *member dim"]) -> Float[Tensor, "batch *member 1"]:
         """Return the standardised prediction."""
@@ -65,9 +66,10 @@ class RegressionHead(Head):
     def row_losses(
         self, output: Float[Tensor, "batch *member 1"], target: Float[Tensor, "batch"]
     ) -> Float[Tensor, " batch"]:
-        """Return each row's squared error of the standardised target, the mean over members."""
+        """Return each row's squared error of the standardised target, the mean over members (and targets)."""
         standard = ((target.double() - self.mean) / self.std).to(exact_dtype(output))
-        return (output.flatten(1) - standard.unsqueeze(1)).square().mean(1)
+        members = output.reshape(len(output), -1, output.shape[-1])
+        return (members - standard.reshape(len(output), 1, -1)).square().mean((1, 2))
 
     def finish(self, output: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1"]:
         """Return the prediction in units of the target, in float64."""

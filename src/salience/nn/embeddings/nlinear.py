@@ -1,4 +1,6 @@
-"""One linear layer a feature, or a member: a batched matrix product."""
+"""A linear layer of its own for each feature."""
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -6,27 +8,39 @@ from torch import Tensor, nn
 
 
 class NLinear(nn.Module):
-    """Apply a linear layer of its own to each feature: as ``n_features`` times ``nn.Linear`` with its usual start.
+    """Map the vector of each feature by that feature's own matrix: ``y[f] = x[f] @ weight[f] + bias[f]``.
+
+    Shape:
+        input ``(..., feature, dim_in)``, output ``(..., feature, dim_out)``; any batch axes.
 
     Args:
-        n_features: number of layers.
-        dim_in: size of a feature's input.
-        dim_out: size of its output.
-        bias: whether the layers add one.
+        n_features: number of features (or members of an ensemble).
+        dim_in: size of a vector that comes in.
+        dim_out: size of a vector that goes out.
+        bias: whether a bias is added.
 
-    Source:
-        ``rtdl_num_embeddings`` 0.0.12 ``_NLinear`` (facts): ``weight`` (feature, dim_in, dim_out) and ``bias``
-        (feature, dim_out) start uniform within ± dim_in^-1/2. Any number of batch dimensions.
+    It starts as ``n_features`` times ``torch.nn.Linear`` does: uniform within ± 1 / √dim_in.
+
+    Source: Gorishniy et al. 2022 (arXiv 2203.05556); ``rtdl_num_embeddings`` 0.0.12, which takes one batch axis.
     """
 
     def __init__(self, n_features: int, dim_in: int, dim_out: int, bias: bool = True) -> None:
         super().__init__()
-        bound = dim_in**-0.5
-        self.weight = nn.Parameter(torch.empty(n_features, dim_in, dim_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_features, dim_out).uniform_(-bound, bound)) if bias else None
+        self.weight = nn.Parameter(torch.empty(n_features, dim_in, dim_out))
+        self.bias = nn.Parameter(torch.empty(n_features, dim_out)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases anew."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Float[Tensor, "*batch feature dim_in"]) -> Float[Tensor, "*batch feature dim_out"]:
-        """Apply each feature's layer."""
-        rows = x.flatten(0, -3).transpose(0, 1)  # (feature, batch, dim_in)
-        found = rows @ self.weight if self.bias is None else torch.baddbmm(self.bias[:, None], rows, self.weight)
-        return found.transpose(0, 1).reshape(*x.shape[:-1], self.weight.shape[-1])
+        """Map the vectors."""
+        rows = x.reshape(-1, *x.shape[-2:]).transpose(0, 1)
+        if self.bias is None:
+            mapped = torch.bmm(rows, self.weight)
+        else:
+            mapped = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
+        return mapped.transpose(0, 1).reshape(*x.shape[:-1], self.weight.shape[2])

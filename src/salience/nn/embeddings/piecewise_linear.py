@@ -1,86 +1,130 @@
-"""Piecewise linear embedding of numbers, version B of the follow-up (TabM).
+"""Piecewise linear encoding and embedding of numbers.
 
-A value becomes one ramp a bin: 0 below the bin, 1 above it, linear inside; the first ramp is not clamped
-below and the last not above, so values outside the training range extrapolate linearly. Version B adds a
-linear branch and starts the ramps' weights at zero, so that it begins as a linear embedding.
+A value becomes one ramp a bin: 0 below the bin, 1 above it, linear inside. The first ramp is not clamped
+below and the last not above, so that values outside the training range extrapolate linearly.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-
-def quantile_edges(column: np.ndarray, n_bins: int) -> np.ndarray:
-    """Return the distinct quantiles of a column, which bound its bins.
-
-    Args:
-        column: finite values of the training rows, at least two of them distinct.
-        n_bins: highest number of bins; fewer if quantiles coincide.
-
-    Returns:
-        Strictly increasing edges in float64, between 2 and ``n_bins + 1`` of them; one edge for a constant
-        column.
-
-    Source:
-        ``rtdl_num_embeddings`` 0.0.12 ``compute_bins``, bit for bit: its quantile levels are rounded to float32.
-    """
-    levels = torch.linspace(0, 1, n_bins + 1, dtype=torch.float32).double().numpy()
-    return np.unique(np.quantile(np.asarray(column, dtype=np.float64), levels))
+from salience.core.errors import ConfigError
+from salience.nn.embeddings.binned import BinnedModule
+from salience.nn.embeddings.linear import LinearEmbedding
+from salience.ops.piecewise_linear.naive import piecewise_linear, ramps
+from salience.ops.precision import full_precision
 
 
-class PiecewiseLinearEmbedding(nn.Module):
-    """Embed each of ``feature`` numbers in ``dim`` dimensions: ``linear(x) + ramps(x) @ weight``.
+class _Clipped(BinnedModule):
+    """Bins whose numbers may be clipped to the outer edges."""
+
+    def __init__(self, edges: Sequence[Float[np.ndarray, " edge"]], clip: bool) -> None:
+        super().__init__(edges)
+        self.clip = clip
+
+    def relative(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+        """Return the numbers relative to their feature's offset, clipped if wished."""
+        moved = super().relative(x)
+        if not self.clip:
+            return moved
+        last = self.edges.where(self.edges.isfinite(), -torch.inf).amax(dim=1)
+        return moved.clamp(self.edges[:, 0], last)
+
+
+class PiecewiseLinearEncoding(_Clipped):
+    """Encode each number by the ramps of its bins, all in one row: what a flat network takes without an embedding.
 
     Shape:
-        input ``(batch, feature)``, output ``(batch, feature, dim)``.
+        input ``(..., feature)``, output ``(..., bin)``: the bins of the first feature, those of the second, ….
+
+    Args:
+        edges: strictly increasing bin edges of each feature, at least two.
+        clip: whether values outside the edges count as the edge; if not, they extrapolate.
+
+    NaN stays NaN, in the ramps of its feature. It has no parameters; the edges are part of the state dict.
+
+    Source: Gorishniy et al. 2022 (arXiv 2203.05556), ``rtdl_num_embeddings`` 0.0.12.
+    """
+
+    def __init__(self, edges: Sequence[Float[np.ndarray, " edge"]], clip: bool = False) -> None:
+        super().__init__(edges, clip)
+        self.dim = sum(len(edge) - 1 for edge in edges)
+
+    def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch bin"]:
+        """Encode the numbers."""
+        return ramps(self.relative(x), self.bins)[..., self.used]
+
+
+class PiecewiseLinearEmbedding(_Clipped):
+    """Embed each number as ``ramps(x) @ weight``, a matrix a feature, plus what the version adds.
+
+    Shape:
+        input ``(..., feature)``, output ``(..., feature, dim)``; any batch axes.
 
     Args:
         edges: strictly increasing bin edges of each feature, at least two.
         dim: size of the embedding.
+        version: ``"A"`` adds a bias, and starts like a linear layer (the paper); ``"B"`` adds a linear embedding, and starts
+            the ramps' weights at zero, so that it begins as a linear embedding (TabM; recommended).
+        activation: whether a ReLU follows the ramps' part (in version B the linear part is added after it).
+        clip: whether values outside the edges count as the edge; if not, they extrapolate.
 
-    Edges and parameters have the default dtype of the moment. Edges are not part of the ``state_dict``: they are
-    given again when the module is rebuilt.
+    NaN gives NaN in its feature's vector: missing values are the encoder's matter. Computed in float32 at least. The
+    linear part does not decay; the ramps' weights do.
+
+    Raises:
+        ConfigError: an unknown version, or edges that do not rise.
 
     Source:
-        Gorishniy et al. 2022 (arXiv 2203.05556) for the ramps; TabM (ICLR 2025) for version B. As in
-        ``rtdl_num_embeddings`` 0.0.12, except that ramps are computed as ``(x − edge) · scale``, which keeps
-        its digits where ``x · scale + offset`` loses them (large offsets, narrow bins).
+        Gorishniy et al. 2022 (arXiv 2203.05556) for the ramps and version A; TabM (arXiv 2410.24210) for version B. As
+        ``rtdl_num_embeddings`` 0.0.12, except that ramps are computed as ``(x − edge) · scale``, which keeps its digits
+        where ``x · scale + offset`` loses them (large offsets, narrow bins), and that slot t of ``weight`` is bin t, also
+        where features have different numbers of bins.
     """
 
-    left: Tensor
-    scale: Tensor
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, edges: list[np.ndarray], dim: int) -> None:
-        super().__init__()
-        n_features, n_bins = len(edges), max(len(e) - 1 for e in edges)
-        left, scale = np.zeros((n_features, n_bins)), np.zeros((n_features, n_bins))
-        low, high = np.zeros((n_features, n_bins)), np.ones((n_features, n_bins))
-        for i, edge in enumerate(edges):
-            slots = [*range(len(edge) - 2), n_bins - 1]  # the last bin always sits in the last slot
-            left[i, slots], scale[i, slots] = edge[:-1], 1.0 / np.diff(edge)
-            low[i, slots[0]], high[i, slots[-1]] = -np.inf, np.inf
-        for name, value in (("left", left), ("scale", scale), ("low", low), ("high", high)):
-            self.register_buffer(
-                name, torch.as_tensor(value, dtype=torch.get_default_dtype()), persistent=False
+    def __init__(
+        self,
+        edges: Sequence[Float[np.ndarray, " edge"]],
+        dim: int,
+        version: Literal["A", "B"] = "B",
+        activation: bool = False,
+        clip: bool = False,
+    ) -> None:
+        super().__init__(edges, clip)
+        if version not in ("A", "B"):
+            raise ConfigError(
+                "A piecewise linear embedding has no such version", f"version={version!r}.", 'Use "A" or "B".'
             )
-        self.linear_weight = nn.Parameter(torch.empty(n_features, dim))
-        self.linear_bias = nn.Parameter(torch.empty(n_features, dim))
+        n_features, n_bins = self.left.shape
+        self.activation = activation
         self.weight = nn.Parameter(torch.zeros(n_features, n_bins, dim))
-        bound = 1 / math.sqrt(dim)
-        nn.init.uniform_(self.linear_weight, -bound, bound)
-        nn.init.uniform_(self.linear_bias, -bound, bound)
+        self.linear = LinearEmbedding(n_features, dim) if version == "B" else None
+        self.bias = None
+        if version == "A":
+            bound = 1 / math.sqrt(n_bins)
+            nn.init.uniform_(self.weight, -bound, bound)
+            self.bias = nn.Parameter(torch.empty(n_features, dim).uniform_(-bound, bound))
 
-    def ramps(self, x: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch feature bin"]:
-        """Return the piecewise linear encoding; slots that a feature does not use are zero."""
-        z = (x.unsqueeze(-1) - self.left) * self.scale
-        return torch.minimum(torch.maximum(z, self.low), self.high)
-
-    def forward(self, x: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch feature dim"]:
+    def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature dim"]:
         """Embed the numbers."""
-        linear = torch.addcmul(self.linear_bias, self.linear_weight, x.unsqueeze(-1))
-        return linear + torch.einsum("bft,ftd->bfd", self.ramps(x), self.weight)
+        with full_precision(x.device):
+            near = self.relative(x)
+            if self.linear is None:
+                embedded = piecewise_linear(near, self.bins, self.weight, bias=self.bias)
+                return embedded.relu() if self.activation else embedded
+            if self.activation:
+                return piecewise_linear(near, self.bins, self.weight).relu() + self._linear(near)
+            slope, bias = self.linear.weight, self._start()
+            return piecewise_linear(near, self.bins, self.weight, slope, bias)
+
+    def _start(self) -> Float[Tensor, "feature dim"]:
+        """Return the linear part at the offset."""
+        return torch.addcmul(self.linear.bias, self.linear.weight, self.offset.unsqueeze(-1))
+
+    def _linear(self, near: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature dim"]:
+        return torch.addcmul(self._start(), self.linear.weight, near.unsqueeze(-1))

@@ -1,0 +1,1 @@
+"""Piecewise linear functions of numbers, each feature with bins and vectors of its own."""

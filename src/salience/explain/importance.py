@@ -40,9 +40,7 @@ def importance(
         word over its occurrences, toward the class ``toward``; None where rows explain different classes.
     """
     told = (
-        [_from_side_of(e, classes[1]) for e in explanations]
-        if classes and len(classes) == 2
-        else explanations
+        [from_side_of(e, classes[1]) for e in explanations] if classes and len(classes) == 2 else explanations
     )
     targets = {e.target for e in told}
     return {
@@ -52,7 +50,7 @@ def importance(
     }
 
 
-def _from_side_of(explanation: Explanation, positive: str) -> Explanation:
+def from_side_of(explanation: Explanation, positive: str) -> Explanation:
     """Turn the sign of an explanation of the other one of two classes."""
     if not explanation.signed or explanation.against_index is not None or explanation.target_index == 1:
         return explanation

@@ -1,0 +1,21 @@
+"""Explanation of tables: effects of columns, pairs and directions, and contributions by bin in raw units."""
+
+from salience.explain.tables.contributions import BinContribution, ColumnContributions, contributions
+from salience.explain.tables.curves import Curve
+from salience.explain.tables.effects import QUICK, Effects, Settings, effects
+from salience.explain.tables.interactions import Interaction
+from salience.explain.tables.monotone import Monotonicity, Moves
+
+__all__ = [
+    "QUICK",
+    "BinContribution",
+    "ColumnContributions",
+    "Curve",
+    "Effects",
+    "Interaction",
+    "Monotonicity",
+    "Moves",
+    "Settings",
+    "contributions",
+    "effects",
+]

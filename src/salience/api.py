@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from salience.core.errors import ConfigError, DataError, IntegrityError, NotFitt
 from salience.core.finding import Finding
 from salience.core.io import atomic_write_text, read_json, write_json
 from salience.core.processes import is_main_process
+from salience.core.progress import Stage
 from salience.core.registry import card
 from salience.core.saved import check_complete, mark_complete
 from salience.data import readers, splits
@@ -31,6 +32,7 @@ from salience.explain.board import Leaderboard
 from salience.explain.explanation import Explanation
 from salience.explain.importance import importance
 from salience.explain.leaderboard import METHODS, METRICS, compare
+from salience.models.ensemble import Ensemble, make_model
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
 from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
@@ -53,12 +55,14 @@ class Predictor:
         drop: columns that are not used.
         time_limit: minutes of training.
         seed: seed of everything random.
+        seeds: models that are trained with seeds of their own, from ``seed`` on, and answer together.
         config: path of a YAML file with options.
         overrides: options as ``"training.epochs=3"``.
 
     Attributes:
         schema: what each column is, after ``fit``.
-        model: the trained :class:`~salience.models.table_model.TableModel`.
+        model: the trained :class:`~salience.models.table_model.TableModel`, or an
+            :class:`~salience.models.ensemble.Ensemble` of them.
         history: how training went.
 
     Example:
@@ -79,18 +83,26 @@ class Predictor:
         drop: Sequence[str] = (),
         time_limit: float | None = None,
         seed: int | None = None,
+        seeds: int | None = None,
         config: Path | str | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
         self.config: Config = make_config(
             preset, config, list(overrides),
-            target=target, kinds=dict(kinds or {}), drop=tuple(drop), time_limit=time_limit, seed=seed,
+            target=target, kinds=dict(kinds or {}), drop=tuple(drop), time_limit=time_limit, seed=seed, seeds=seeds,
         )  # fmt: skip
         self.schema: Schema | None = None
-        self.model: TableModel | None = None
+        self.model: TableModel | Ensemble | None = None
         self.history: History | None = None
         self.train_rows: pd.DataFrame | None = None
         self.source = ""
+
+    @classmethod
+    def of(cls, config: Config) -> "Predictor":
+        """Return a predictor with these options, not trained."""
+        predictor = cls()
+        predictor.config = config
+        return predictor
 
     # fit
 
@@ -139,20 +151,54 @@ class Predictor:
         validation: pd.DataFrame,
         *,
         folder: Path | str | None = None,
+        watch: Callable[[float], None] | None = None,
     ) -> "Predictor":
-        """Train on given rows; what is learned from data is learned from ``train`` only."""
+        """Train on given rows; what is learned from data is learned from ``train`` only.
+
+        Args:
+            schema: what each column is.
+            train: raw rows to learn from.
+            validation: raw rows that decide when training stops.
+            folder: where checkpoints go.
+            watch: gets the validation score that decides after each epoch; what it raises ends the training.
+        """
         config = self.config
         if config.threads:
             torch.set_num_threads(config.threads)
         self.schema = schema.fitted(train)
         rows, held = self.schema.parse(train), self.schema.parse(validation)
         limit = config.time_limit * 60 if config.time_limit else None
-        self.model, self.history = self._train(
-            self.schema, config.model, rows, held, Path(folder) if folder else None, limit
-        )
+        place = Path(folder) if folder else None
+        if config.seeds > 1:
+            self._fit_members(schema, train, validation, held, place)
+        else:
+            self.model, self.history = self._train(self.schema, config.model, rows, held, place, limit, watch)
         self.train_rows = train
         self._calibrate(held, self.schema.encode_target(held))
         return self
+
+    def _fit_members(
+        self,
+        schema: Schema,
+        train: pd.DataFrame,
+        validation: pd.DataFrame,
+        held: pd.DataFrame,
+        folder: Path | None,
+    ) -> None:
+        """Train one model a seed, each within its share of the time, and join them."""
+        started, config = time.perf_counter(), self.config
+        members: list[Any] = []
+        with Stage("seeds", config.seeds) as stage:
+            for number in range(config.seeds):
+                left = config.time_limit and config.time_limit - (time.perf_counter() - started) / 60
+                share = left and max(left, 0.0) / (config.seeds - number)
+                member = Predictor.of(replace(config, seeds=1, seed=config.seed + number, time_limit=share))
+                place = folder / STAGES / f"member{number}" if folder else None
+                members.append(member.fit_split(schema, train, validation, folder=place))
+                stage.step(f"seed {member.config.seed}")
+        self.model = Ensemble([member.model for member in members])
+        scores = self._scores(self.model, held, self.schema.encode_target(held))
+        self.history = _joined_history([member.history for member in members], scores)
 
     def _train(
         self,
@@ -162,6 +208,7 @@ class Predictor:
         held: pd.DataFrame,
         folder: Path | None,
         limit: float | None,
+        watch: Callable[[float], None] | None = None,
     ) -> tuple[TableModel, History]:
         """Train one model; what its encoders need trained first is trained the same way, within half of the time."""
         config, started = self.config, time.perf_counter()
@@ -181,10 +228,14 @@ class Predictor:
         score = metrics.MAIN[schema.task]
         better = metrics.HIGHER_IS_BETTER[score]
 
+        decides = SCORE if model.selects else score
+
         def evaluate(current: Any) -> dict[str, float]:
-            predicted = self._finish(current.outputs(held))
-            found = _without_nan(metrics.scores(schema.task, held_target, predicted))
-            return _with_diagnostics(found, current.diagnostics(held), score, better)
+            found = self._scores(current, held, held_target)
+            found = _with_diagnostics(found, current.diagnostics(held), score, better)
+            if watch:
+                watch(found[decides])
+            return found
 
         trainer = Trainer(
             model,
@@ -193,8 +244,10 @@ class Predictor:
             folder=folder,
             time_limit=None if limit is None else limit - (time.perf_counter() - started),
         )
-        decides = SCORE if model.selects else score
         return model, trainer.fit(model.prepare(rows), target, evaluate, decides, better)
+
+    def _scores(self, model: Any, held: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
+        return _without_nan(metrics.scores(self.schema.task, target, self._finish(model.outputs(held))))
 
     def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
         if self.schema.task == "classification":
@@ -253,7 +306,7 @@ class Predictor:
             return pd.DataFrame([rows])
         return rows if isinstance(rows, pd.DataFrame) else readers.read(rows).frame
 
-    def _fitted(self) -> TableModel:
+    def _fitted(self) -> TableModel | Ensemble:
         if self.model is None:
             raise NotFittedError(
                 "The predictor is not trained", "", "Call fit(...) first, or Predictor.load(folder)."
@@ -400,7 +453,8 @@ class Predictor:
             card("encoder", getattr(self.config.model, kind).name).get("title")
             for kind, _ in self.model.groups.values()
         ]
-        return " + ".join(dict.fromkeys(parts)) + f" → {self.config.model.fusion.name} → {self.schema.task}"
+        one = " + ".join(dict.fromkeys(parts)) + f" → {self.config.model.fusion.name} → {self.schema.task}"
+        return one if self.config.seeds == 1 else f"mean of {self.config.seeds} seeds of {one}"
 
     def cost(self) -> dict[str, Any]:
         """Return what is known of the training's cost."""
@@ -445,13 +499,12 @@ class Predictor:
         """
         folder = Path(folder)
         run = check_complete(folder, KIND, MODEL_FILES, "salience run")
-        predictor = cls()
-        predictor.config = config_from_dict(
-            yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        predictor = cls.of(
+            config_from_dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
         )
         predictor.schema = Schema.load(folder / "schema.json")
         predictor.source = run.get("source", "")
-        model = TableModel(predictor.schema, predictor.config.model)
+        model = make_model(predictor.schema, predictor.config.model, predictor.config.seeds)
         model.restore(read_json(folder / "model" / "state.json"))
         try:
             model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
@@ -474,6 +527,14 @@ def versions() -> dict[str, str]:
 
     found = {name: version(name) for name in PACKAGES}
     return {"salience": salience.__version__, "python": platform.python_version(), **found}
+
+
+def _joined_history(parts: Sequence[History], scores: dict[str, float]) -> History:
+    """Return the epochs of all members, named by their place, and the joined model's scores as the best and last."""
+    epochs = [record | {"member": number} for number, part in enumerate(parts) for record in part.epochs]
+    last = {"epoch": len(epochs), "member": "all", **scores}
+    why = "; ".join(dict.fromkeys(part.stopped for part in parts))
+    return History((*epochs, last), len(epochs), sum(part.seconds for part in parts), why)
 
 
 def _with_diagnostics(

@@ -59,6 +59,7 @@ def run(
     preset: str = "good",
     time_limit: float | None = None,
     seed: int | None = None,
+    seeds: int | None = None,
     out: Path | str | None = None,
     config: Path | str | None = None,
     overrides: Sequence[str] = (),
@@ -74,6 +75,7 @@ def run(
         preset: ``"fast"``, ``"good"`` or ``"best"``.
         time_limit: minutes of training.
         seed: seed of everything random.
+        seeds: models with seeds of their own that are trained and answer together.
         out: the run folder; ``runs/NAME`` if none.
         config: path of a YAML file with options.
         overrides: options as ``"training.epochs=3"``.
@@ -91,6 +93,7 @@ def run(
         drop=drop,
         time_limit=time_limit,
         seed=seed,
+        seeds=seeds,
         config=config,
         overrides=overrides,
     )

@@ -6,6 +6,8 @@ from typing import Any
 
 from salience.core.config import build, merge, parse_assignments, read_yaml
 from salience.core.errors import ConfigError, nearest
+from salience.core.registry import cards
+from salience.models.notation import embedding_named
 from salience.models.table_model import ModelConfig
 from salience.training.loop import TrainingConfig
 
@@ -70,6 +72,8 @@ class Config:
         drop: columns that are not used.
         preset: name of the preset the other options started from.
         seed: seed of splits, weights, batches, dropout and samples.
+        seeds: models trained with seeds of their own (``seed``, ``seed + 1``, …) on the same rows; their probabilities
+            or values are averaged.
         time_limit: minutes of training; none for no limit.
         threads: processor threads; none for torch's choice.
         min_updates: a small table gets more epochs, until the weights are updated this often; 0, and the default
@@ -83,6 +87,7 @@ class Config:
     drop: tuple = ()
     preset: str = "good"
     seed: int = 0
+    seeds: int = 1
     time_limit: float | None = None
     threads: int | None = None
     min_updates: int = 260
@@ -91,6 +96,12 @@ class Config:
     split: SplitConfig = SplitConfig()
     explain: ExplainConfig = ExplainConfig()
     audit: AuditConfig = AuditConfig()
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(
+                "seeds is out of its range", f"Got {self.seeds}.", "Give 1 or more.", code="SAL-C005"
+            )
 
 
 MIN_PATIENCE = 5
@@ -168,11 +179,28 @@ def make_config(
     if name not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}", "", nearest(str(name), PRESETS), code="SAL-C004")
     given = {key: value for key, value in options.items() if value not in (None, (), {})}
-    asked = merge(written, given, parse_assignments(overrides or []))
+    asked = _with_numbers_named(merge(written, given, parse_assignments(overrides or [])))
     training = asked.get("training")
     exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
     defaults = config_to_dict(Config(preset=name))  # so that model.number.args.dim=8 keeps the encoder's name
     return build(Config, merge(defaults, _for_parts(PRESETS[name], asked), exact, asked))
+
+
+def _with_numbers_named(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with an embedding of numbers such as ``"T-LR"`` as an encoder and its arguments.
+
+    Both ``model.number=T-LR`` and ``model.number.name=T-LR`` are read, the second also with ``model.number.args``; an
+    encoder may be named by its key in the same ways.
+    """
+    model = asked.get("model")
+    part = model.get("number") if isinstance(model, dict) else None
+    part = {"name": part} if isinstance(part, str) else part
+    if not isinstance(part, dict) or not isinstance(part.get("name"), str):
+        return asked
+    name, args = part["name"], {}
+    if name not in {card.key for card in cards("encoder")}:
+        name, args = embedding_named(name)
+    return merge(asked, {"model": {**model, "number": merge({"args": args}, part, {"name": name})}})
 
 
 def _for_parts(preset: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:

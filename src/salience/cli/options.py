@@ -38,6 +38,12 @@ TimeLimit = Annotated[
 Seed = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="The same seed gives the same numbers. Default: 0.")
 ]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Train this many models with seeds of their own and average their answers."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of options.")]
 Set = Annotated[
     list[str] | None,

@@ -70,7 +70,12 @@ def featureless(weights: Tensor, axes: int) -> Tensor:
 
 
 def unit_weights(
-    model: WhiteBox, frame: pd.DataFrame, tokens: dict[str, Any], weights: dict[str, Tensor]
+    model: WhiteBox,
+    frame: pd.DataFrame,
+    tokens: dict[str, Any],
+    weights: dict[str, Tensor],
+    *,
+    mean: bool = False,
 ) -> list[Float[np.ndarray, " unit"]]:
     """Return the sum of token weights for each unit of each row; NaN for units that no map covers.
 
@@ -79,12 +84,15 @@ def unit_weights(
         frame: canonical rows.
         tokens: their tokens.
         weights: one number a token, of the encoders that have maps.
+        mean: the mean over members of an ensemble, in place of the sum: each has weights that add up to one, while
+            gradients have the share of a member in them.
     """
     rows = records(model, frame)
     index = {n: i for n, i in unit_index(model, rows, tokens).items() if n in weights}
     counts = [len(model.units(row)) for row in rows]
     width = max(counts, default=0)
     values = sum(sums(unit, weights[name], width) for name, unit in index.items())
+    values = values / (len(getattr(model, "members", ())) or 1) if mean else values
     covered = sum(sums(unit, torch.ones(unit.shape), width) for unit in index.values())
     found = np.where(np.asarray(covered) > 0, values, np.nan)
     return [line[:count] for line, count in zip(found, counts, strict=True)]

@@ -47,6 +47,7 @@ class Watch:
 
     shown: dict[str, dict[str, list[Shown]]] = field(default_factory=dict)
     part: str = ""
+    prefix: str = ""  # of the names of parts, inside a member of an ensemble
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -75,11 +76,26 @@ def within(part: str) -> Iterator[None]:
     if watch is None:
         yield
         return
-    before, watch.part = watch.part, part
+    before = watch.part
+    watch.part = part if part.startswith(watch.prefix) else watch.prefix + part
     try:
         yield
     finally:
         watch.part = before
+
+
+@contextmanager
+def inside(prefix: str) -> Iterator[None]:
+    """Put a member's name before the names of the parts that show something inside the block."""
+    watch = _WATCH.get()
+    if watch is None:
+        yield
+        return
+    before, watch.prefix = watch.prefix, prefix
+    try:
+        yield
+    finally:
+        watch.prefix = before
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

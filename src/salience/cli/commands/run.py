@@ -7,7 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from salience.cli.answer import Answer
-from salience.cli.options import Config, Drop, Kind, Preset, Seed, Set, Source, Target, TimeLimit, parse_kinds
+from salience.cli.options import (
+    Config,
+    Drop,
+    Kind,
+    Preset,
+    Seed,
+    Seeds,
+    Set,
+    Source,
+    Target,
+    TimeLimit,
+    parse_kinds,
+)
 from salience.core.processes import is_main_process
 
 EXAMPLES = (
@@ -25,6 +37,7 @@ def command(
     preset: Preset = "good",
     time_limit: TimeLimit = None,
     seed: Seed = None,
+    seeds: Seeds = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the run. Default: runs/NAME.")
     ] = None,
@@ -48,6 +61,7 @@ def command(
         preset=preset,
         time_limit=time_limit,
         seed=seed,
+        seeds=seeds,
         out=out,
         config=config,
         overrides=list(assignments or ()),

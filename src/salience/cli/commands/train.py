@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from salience.cli.answer import Answer
-from salience.cli.options import Config, Drop, Kind, Preset, Seed, Set, Source, Target, TimeLimit, parse_kinds
+from salience.cli.options import (
+    Config,
+    Drop,
+    Kind,
+    Preset,
+    Seed,
+    Seeds,
+    Set,
+    Source,
+    Target,
+    TimeLimit,
+    parse_kinds,
+)
 
 EXAMPLES = ("salience train my.csv --target y --out models/y",)
 
@@ -20,6 +32,7 @@ def command(
     preset: Preset = "good",
     time_limit: TimeLimit = None,
     seed: Seed = None,
+    seeds: Seeds = None,
     config: Config = None,
     assignments: Set = None,
 ) -> Answer:
@@ -35,6 +48,7 @@ def command(
         kinds=kinds,
         time_limit=time_limit,
         seed=seed,
+        seeds=seeds,
         config=config,
         overrides=list(assignments or ()),
     )

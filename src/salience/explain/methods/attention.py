@@ -99,7 +99,7 @@ def _pack(model: WhiteBox, show: Show, frame: pd.DataFrame, targets: Sequence[Ta
     weights = {n: found for n, m in maps.items() if (found := token_weights(m, tokens[n].mask)) is not None}
     if not weights:
         raise no_maps(model)
-    values = unit_weights(model, frame, tokens, weights)
+    values = unit_weights(model, frame, tokens, weights, mean=True)
     outputs = score(model.finish(model.forward_tokens(tokens)).double(), targets).tolist()
     evidence = [
         {

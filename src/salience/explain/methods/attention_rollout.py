@@ -98,7 +98,7 @@ class AttentionRollout:
         if not usable:
             raise no_maps(model, "No encoder shows its weights.")
         weights = {name: self._rolled(model, maps, tokens[name].mask) for name, maps in usable.items()}
-        values = unit_weights(model, frame, tokens, weights)
+        values = unit_weights(model, frame, tokens, weights, mean=True)
         outputs = score(model.finish(output).double(), targets).tolist()
         layers = {f"{name}/layers": np.array(float(len(layers_of(maps)))) for name, maps in usable.items()}
         return [(v, o, layers) for v, o in zip(values, outputs, strict=True)], shown_bytes(shown)

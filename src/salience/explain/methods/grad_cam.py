@@ -165,7 +165,8 @@ def _showing(model: Any, layer: str | None, tokens: dict[str, Any]) -> Iterator[
     if name is None:
         yield
         return
-    encoder = next((n for n in tokens if f".{n}." in f".{name}."), next(iter(tokens)))
+    path = set(name.split("."))
+    encoder = next((n for n in tokens if path.issuperset(n.split("."))), next(iter(tokens)))
 
     def answer(module: nn.Module, inputs: Any, output: Any) -> Any:
         with within(encoder):

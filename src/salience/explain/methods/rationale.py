@@ -75,7 +75,7 @@ class Rationale:
             batch = model.collate(model.prepare(frame))
             tokens, found = model.embed(batch), self._found(model, batch)
             weights = {name: parts[self.value] for name, parts in found.items()}
-            values = unit_weights(model, frame, tokens, weights)
+            values = unit_weights(model, frame, tokens, weights, mean=True)
             outputs = score(model.finish(model.forward_tokens(tokens)).double(), targets).tolist()
         seconds = (perf_counter() - begin) / len(frame)
         evidence = [_evidence(found, tokens, i) for i in range(len(frame))]

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salience.core.unit import Unit
-from salience.data.kinds import KINDS
+from salience.data.bins import quantile_edges
 from salience.models.slots import Encoder, Tokens
-from salience.nn.embeddings.piecewise_linear import PiecewiseLinearEmbedding, quantile_edges
+from salience.nn.embeddings.piecewise_linear import PiecewiseLinearEmbedding
 
 CARD = {
     "key": "piecewise_linear",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from salience.core.unit import Unit
 from salience.data.bins import quantile_edges
+from salience.data.kinds import KINDS
 from salience.models.slots import Encoder, Tokens
 from salience.nn.embeddings.piecewise_linear import PiecewiseLinearEmbedding
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from salience.core.errors import ConfigError
 
+Columns = dict[str, list[int]]
 NUMBER = "number"  # name of the encoder of numbers
 
 
@@ -33,14 +34,12 @@ def perceptron(sizes: list[int], dropout: float) -> nn.Sequential:
     return nn.Sequential(*(Block(nn.Linear(a, b), dropout) for a, b in pairwise(sizes)))
 
 
-def first_scales(
-    dims: dict[str, int], token_dims: dict[str, int], members: int
-) -> Float[Tensor, "member dim"]:
+def first_scales(columns: Columns, embedded: bool, members: int) -> Float[Tensor, "member dim"]:
     """Return the random factors of the input with which members start apart: one a member and column.
 
     Args:
-        dims: size of each encoder's row vector, by name.
-        token_dims: size of each encoder's tokens, for encoders with one token a column.
+        columns: how many places of the row vector each column takes, by encoder; a text or an image is one column.
+        embedded: see :func:`has_embeddings`.
         members: number of members.
 
     Source:
@@ -52,20 +51,10 @@ def first_scales(
     """
     if members < 2:
         raise ConfigError("An ensemble needs two members", f"Got {members}.", "Use fusion mlp for one.")
-    columns = feature_sizes(dims, token_dims)
-    shape = (members, len(columns))
+    sizes = [size for part in columns.values() for size in part]
+    shape = (members, len(sizes))
     signs = torch.randint(2, shape).to(torch.get_default_dtype()) * 2 - 1
-    drawn = torch.randn(shape) if has_embeddings(dims, token_dims) else signs
-    return drawn.repeat_interleave(torch.tensor(columns), dim=1)
-
-
-def feature_sizes(dims: dict[str, int], token_dims: dict[str, int]) -> list[int]:
-    """Return how many places of the joined row vector each column has; a text or an image counts as one column."""
-    sizes: list[int] = []
-    for name, dim in dims.items():
-        size = token_dims.get(name, dim)
-        sizes += [size] * (dim // size)
-    return sizes
+    return (torch.randn(shape) if embedded else signs).repeat_interleave(torch.tensor(sizes), dim=1)
 
 
 def has_embeddings(dims: dict[str, int], token_dims: dict[str, int]) -> bool:

@@ -109,6 +109,11 @@ class Encoder(nn.Module, ABC):
     def baseline(self, batch: dict[str, Tensor]) -> Tokens:
         """Return the neutral input of the same shape as :meth:`embed`."""
 
+    def column_dims(self) -> list[int]:
+        """Return how many places of the row vector each column takes, in order; all for one without a token a column."""
+        size = getattr(self, "token_dim", self.dim)
+        return [size] * (self.dim // size)
+
     @abstractmethod
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Return tokens in context, and one vector a row."""
@@ -156,6 +161,7 @@ class Fusion(nn.Module, ABC):
     Args:
         dims: size of each encoder's row vector.
         token_dims: size of each encoder's tokens, of encoders with one token a column.
+        columns: given to a fusion with ``knows_columns`` alone: what each encoder's ``column_dims()`` returns.
 
     Attributes:
         dim: size of the vector.
@@ -164,12 +170,14 @@ class Fusion(nn.Module, ABC):
         head_hidden: sizes of the head's hidden layers where none are asked for; a backbone that is a network of its
             own has none behind it.
         attends: whether it shows attention weights of encoders' tokens, see :mod:`salience.nn.watch`.
+        knows_columns: whether it asks which places of the row vectors belong to one column.
     """
 
     dim: int
     members: int = 1
     head_hidden: tuple[int, ...] = (128,)
     attends = False
+    knows_columns = False
 
     @abstractmethod
     def forward(

@@ -117,7 +117,9 @@ class TableModel(nn.Module):
         dims = {name: encoder.dim for name, encoder in self.encoders.items()}
         token_dims = {n: e.token_dim for n, e in self.encoders.items() if self.groups[n][0] in TABULAR}
         fusion = registry.load("fusion", self.config.fusion.name)
-        self.fusion = fusion(dims, token_dims, **self.config.fusion.args)
+        columns = {name: encoder.column_dims() for name, encoder in self.encoders.items()}
+        layout = {"columns": columns} if fusion.knows_columns else {}
+        self.fusion = fusion(dims, token_dims, **layout, **self.config.fusion.args)
         asked = self.config.hidden
         args: dict[str, Any] = {
             "hidden": self.fusion.head_hidden if asked is None else tuple(asked),

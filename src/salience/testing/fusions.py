@@ -1,7 +1,5 @@
 """What every fusion must do, on row vectors and tokens of two encoders."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from salience.testing.tensors import (
     weighted_sum,
 )
 
-Build = Callable[..., Fusion]
+Build = type[Fusion]
 ROWS, TEXT_DIM, TOKENS, CELL_DIM, CELLS = 5, 6, 3, 4, 2
 DIMS, TOKEN_DIMS = {"text": TEXT_DIM, "number": CELL_DIM * CELLS}, {"number": CELL_DIM}
 
@@ -37,8 +35,10 @@ def example_inputs(rows: int = ROWS) -> tuple[dict[str, Tensor], dict[str, Token
 
 def build(card: Card, entry: Build, *, seed: int = 0, field: str = "tiny") -> Fusion:
     """Return a fusion of the two encoders, in evaluation mode."""
+    args = card.get(field) or {}
+    layout = {"columns": {"text": [TEXT_DIM], "number": [CELL_DIM] * CELLS}} if entry.knows_columns else {}
     with seeded(seed):
-        return entry(dict(DIMS), dict(TOKEN_DIMS), **(card.get(field) or {})).eval()
+        return entry(dict(DIMS), dict(TOKEN_DIMS), **layout, **args).eval()
 
 
 def check_shapes_are_as_promised(card: Card, entry: Build) -> None:

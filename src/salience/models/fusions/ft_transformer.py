@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salience.core.errors import ConfigError
+from salience.models.backbone import Columns
 from salience.models.slots import Fusion, Tokens
 from salience.nn.blocks.ft_block import FTBlock
 from salience.nn.embeddings.nlinear import NLinear
@@ -43,6 +44,7 @@ class FTTransformer(Fusion):
     Args:
         dims: size of each encoder's row vector, by name.
         token_dims: size of each encoder's tokens, for encoders with one token a column.
+        columns: how many places of the row vector each column takes, by name of the encoder.
         blocks: number of blocks, 1 to 6 for the published sizes.
         dim: size of a token; published for the number of blocks if none. Encoders whose tokens have this size, as the
             paper's linear one, are not projected.
@@ -53,12 +55,14 @@ class FTTransformer(Fusion):
     """
 
     head_hidden = ()
+    knows_columns = True
     attends = True
 
     def __init__(
         self,
         dims: dict[str, int],
         token_dims: dict[str, int],
+        columns: Columns,
         blocks: int = 3,
         dim: int | None = None,
         heads: int = 8,
@@ -75,7 +79,7 @@ class FTTransformer(Fusion):
         ffn = FFN_DROPOUT[blocks - 1] if ffn_dropout is None else ffn_dropout
         self.tabular = frozenset(token_dims)
         self.project = nn.ModuleDict(
-            {name: _projection(dims[name], token_dims.get(name, dims[name]), size) for name in dims}
+            {name: _projection(len(columns[name]), token_dims.get(name, dims[name]), size) for name in dims}
         )
         self.cls = nn.Parameter(torch.empty(size).uniform_(-(size**-0.5), size**-0.5))
         self.blocks = nn.ModuleList(
@@ -114,13 +118,15 @@ def _columns(
     return weights[:, :, 0, start:stop].transpose(1, 2)
 
 
-def _projection(dim: int, token_dim: int, size: int) -> nn.Module:
-    """Return what brings an encoder's tokens to the size of the blocks: a linear layer a column, where it is needed."""
+def _projection(count: int, token_dim: int, size: int) -> nn.Module:
+    """Return what brings an encoder's tokens to the size of the blocks: a linear layer a column, where it is needed.
+
+    As all first layers of columns it is not decayed.
+    """
     if token_dim == size:
         return nn.Identity()
-    layer = NLinear(dim // token_dim, token_dim, size, bias=True)
-    if token_dim == 1:
-        layer.weight_decay = 0.0  # it is the first layer that sees the numbers
+    layer = NLinear(count, token_dim, size, bias=True)
+    layer.weight_decay = 0.0
     return layer
 
 

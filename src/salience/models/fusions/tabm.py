@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salience.models.backbone import Block, first_scales, has_embeddings, side_by_side
+from salience.models.backbone import Block, Columns, first_scales, has_embeddings, side_by_side
 from salience.models.slots import Fusion, Tokens
 from salience.nn.blocks.batch_ensemble import BatchEnsembleLinear
 
@@ -32,6 +32,7 @@ class TabM(Fusion):
     Args:
         dims: size of each encoder's row vector, by name.
         token_dims: size of each encoder's tokens, for encoders with one token a column.
+        columns: how many places of the row vector each column takes, by name of the encoder.
         blocks: number of layers; two where numbers are embedded and three where they are not, if none.
         width: size of each layer.
         dropout: share of activations dropped in training, in [0, 1).
@@ -39,11 +40,13 @@ class TabM(Fusion):
     """
 
     head_hidden = ()
+    knows_columns = True
 
     def __init__(
         self,
         dims: dict[str, int],
         token_dims: dict[str, int],
+        columns: Columns,
         blocks: int | None = None,
         width: int = 512,
         dropout: float = 0.1,
@@ -51,8 +54,8 @@ class TabM(Fusion):
     ) -> None:
         super().__init__()
         self.dim, self.members = width, members
-        scales = first_scales(dims, token_dims, members)
-        count = blocks or (2 if has_embeddings(dims, token_dims) else 3)
+        embedded = has_embeddings(dims, token_dims)
+        scales, count = first_scales(columns, embedded, members), blocks or (2 if embedded else 3)
         first = BatchEnsembleLinear(sum(dims.values()), width, members, scales)
         rest = (BatchEnsembleLinear(width, width, members) for _ in range(count - 1))
         self.blocks = nn.Sequential(*(Block(linear, dropout) for linear in (first, *rest)))

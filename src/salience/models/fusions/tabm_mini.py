@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salience.models.backbone import first_scales, has_embeddings, perceptron, side_by_side
+from salience.models.backbone import Columns, first_scales, has_embeddings, perceptron, side_by_side
 from salience.models.slots import Fusion, Tokens
 
 CARD = {
@@ -31,6 +31,7 @@ class TabMMini(Fusion):
     Args:
         dims: size of each encoder's row vector, by name.
         token_dims: size of each encoder's tokens, for encoders with one token a column.
+        columns: how many places of the row vector each column takes, by name of the encoder.
         blocks: number of layers; two where numbers are embedded and three where they are not, if none.
         width: size of each layer.
         dropout: share of activations dropped in training, in [0, 1).
@@ -38,11 +39,13 @@ class TabMMini(Fusion):
     """
 
     head_hidden = ()
+    knows_columns = True
 
     def __init__(
         self,
         dims: dict[str, int],
         token_dims: dict[str, int],
+        columns: Columns,
         blocks: int | None = None,
         width: int = 512,
         dropout: float = 0.1,
@@ -50,8 +53,9 @@ class TabMMini(Fusion):
     ) -> None:
         super().__init__()
         self.dim, self.members = width, members
-        self.scales = nn.Parameter(first_scales(dims, token_dims, members))
-        count = blocks or (2 if has_embeddings(dims, token_dims) else 3)
+        embedded = has_embeddings(dims, token_dims)
+        self.scales = nn.Parameter(first_scales(columns, embedded, members))
+        count = blocks or (2 if embedded else 3)
         self.blocks = perceptron([sum(dims.values()), *[width] * count], dropout)
 
     def forward(

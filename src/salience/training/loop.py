@@ -7,86 +7,38 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salience.core.errors import ConfigError, SalienceError
+from salience.core.errors import SalienceError, UnsupportedError
 from salience.core.io import dumps
 from salience.core.progress import Stage
 from salience.training import checkpoint, parallel
 from salience.training.batches import epoch_batches, pieces_of_process
 from salience.training.checkpoint import Groups, Progress
+from salience.training.coherent_descent import CoherentStep
+from salience.training.config import TrainingConfig
 from salience.training.schedule import decay_groups, rate_at
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 CHECKPOINT = "checkpoint.safetensors"
-RANGES = {
-    "epochs": (0, math.inf), "batch_size": (1, math.inf), "learning_rate": (0.0, math.inf), "clip": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf), "warmup": (0.0, 1.0), "average": (0.0, 1.0), "patience": (1, math.inf),
-    "accumulate": (1, math.inf), "checkpoint_seconds": (0.0, math.inf), "beta1": (0.0, 1.0), "beta2": (0.0, 1.0),
-    "floor": (0.0, 1.0), "steps": (0, math.inf), "evaluate_steps": (0, math.inf),
-}  # fmt: skip
 NOT_FINITE = "the loss was not finite"
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Say how to train.
+class Watcher(Protocol):
+    """See gradients while a :class:`Trainer` trains; whatever it draws or leaves in ``.grad`` changes no training."""
 
-    Attributes:
-        epochs: highest number of passes over the training rows; 0 leaves the weights as they are.
-        batch_size: rows of an optimiser step, over all processes.
-        learning_rate: peak rate of AdamW.
-        weight_decay: decoupled decay of weight matrices; biases, norms and embeddings are not decayed.
-        warmup: share of all steps in which the rate rises linearly; then it falls along a cosine.
-        clip: highest gradient norm; 0 for no limit.
-        average: decay of the moving average of parameters that is evaluated and kept; 0 for none.
-        patience: epochs without a better validation score before training stops.
-        accumulate: parts in which a batch is worked through, to save memory; the gradient stays that of the batch.
-        mixed_precision: ``"no"``, ``"bf16"`` or ``"fp16"``; weights, optimiser and evaluation stay in float32.
-        sharding: ``"ddp"`` or ``"fsdp"``, when started with several processes.
-        checkpoint_seconds: time between checkpoints inside an epoch; one is written after every epoch.
-        beta1: AdamW's memory of gradients.
-        beta2: AdamW's memory of squared gradients; 0.95 is usual for language models.
-        floor: rate at the end of the cosine, as a share of the peak.
-        steps: exact number of optimiser steps, in place of ``epochs``; 0 for whole epochs.
-        evaluate_steps: steps between two validations, in place of an epoch; ``patience`` and the history then count
-            these; 0 for one after every pass over the rows.
-    """
+    def after_backward(self, model: nn.Module, rows: int) -> None:
+        """See the mean gradient of a batch of so many rows in ``.grad``, unscaled, before clipping."""
 
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.05
-    clip: float = 1.0
-    average: float = 0.0
-    patience: int = 3
-    accumulate: int = 1
-    mixed_precision: str = "no"
-    sharding: str = "ddp"
-    checkpoint_seconds: float = 30.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    floor: float = 0.0
-    steps: int = 0
-    evaluate_steps: int = 0
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"training.{name} is out of range",
-                    f"Got {value}, want {low} to {high}.",
-                    code="SAL-C005",
-                )
+    def end_epoch(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Return numbers for the epoch's record; the model is in evaluation mode, at the weights that are trained."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +74,8 @@ class Trainer:
         folder: where checkpoints go; none for no checkpoints. A checkpoint of the same rows, options and seed
             is gone on with, to the same weights bit for bit on a CPU.
         time_limit: seconds after which training ends with the best weights so far.
+        watchers: see every gradient, and add numbers to the record of each epoch; what they remember is not part of
+            a checkpoint.
     """
 
     def __init__(
@@ -132,8 +86,10 @@ class Trainer:
         seed: int = 0,
         folder: Path | str | None = None,
         time_limit: float | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self.config, self.seed, self.time_limit = config, seed, time_limit
+        self.watchers = tuple(watchers)
         self.path = Path(folder) / CHECKPOINT if folder else None
         self.accelerator = parallel.accelerator(config.mixed_precision)
         self.processes, self.device = self.accelerator.num_processes, self.accelerator.device
@@ -141,17 +97,30 @@ class Trainer:
         objective = parallel.objective(self.bare, config.sharding, self.accelerator)
         self.core = objective.model
         sharded = self.core is not self.bare
-        self.optimizer = self.accelerator.prepare(
-            torch.optim.AdamW(
-                decay_groups(self.core, config.weight_decay),
-                lr=config.learning_rate,
-                betas=(config.beta1, config.beta2),
-            )
-        )
+        self.descent = self._make_descent()
+        self.optimizer = self.accelerator.prepare(self.descent)
         self.objective = objective if sharded else self.accelerator.prepare(objective)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.average = {n: p.detach().clone() for n, p in self._trained()} if config.average else {}
+
+    def _make_descent(self) -> torch.optim.Optimizer:
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            decay_groups(self.core, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+        )
+        if config.descent == "mean":
+            return optimizer
+        if config.descent == "winsorised" and self.processes > 1:
+            raise UnsupportedError(
+                "training.descent=winsorised needs the gradient of each row",
+                f"{self.processes} processes average theirs.",
+                "Train in one process, or use training.descent=median_of_means.",
+            )
+        options = {name: value for name, value in config.descent_args.items() if name != "groups"}
+        return CoherentStep(optimizer, config.descent, **options)
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         # a parameter with two names (a tied head) under both, since the state of a module has both
@@ -181,7 +150,7 @@ class Trainer:
         own = getattr(examples, "lengths", None)  # rows that are read from disk know them without being read
         self.lengths = np.array([self.bare.length(e) for e in examples]) if own is None else own
         self.evaluate, self.score, self.sign = evaluate, score, 1.0 if higher else -1.0
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with self._own_random():
             torch.manual_seed(self.seed + self.accelerator.process_index)
             self.digest = fingerprint(self.config, self.seed, examples, target, self.bare)
             self._resume()
@@ -233,7 +202,9 @@ class Trainer:
         steps = min(self.steps_of_epoch, self._steps_left())
         self.objective.train()
         for number in range(progress.step, steps):
-            loss = self._backward(self._batch(progress.epoch * self.steps_of_epoch + number))
+            batch = self._batch(progress.epoch * self.steps_of_epoch + number)
+            loss = self._backward(batch)
+            self._finish_gradient(len(batch))
             self._update(self.steps)
             progress.step, progress.loss = number + 1, progress.loss + loss
             stage.step(f"{self.unit} {progress.epoch + 1}, loss {loss:.3f}")
@@ -265,21 +236,49 @@ class Trainer:
         """Add up the gradient of a batch's mean loss, part by part; return this process's share of the loss."""
         head, total = self.bare.head, 0.0
         everything = head.weight(torch.as_tensor(self.target[batch]))
-        pieces = pieces_of_process(
-            batch, self.config.accumulate, self.accelerator.process_index, self.processes
-        )
+        grouped, mine = self.config.groups > 0, self.accelerator.process_index
+        parts = self.config.groups or self.config.accumulate
+        every = [
+            pieces_of_process(batch, parts, process, self.processes) for process in range(self.processes)
+        ]
+        pieces = every[mine]
         for number, rows in enumerate(pieces):
             share = head.weight(torch.as_tensor(self.target[rows])) * self.processes / everything
             rows = rows if len(rows) else batch[:1]  # an empty part waits with the others, at no weight
-            last = number + 1 == len(pieces)
-            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+            whole = grouped or number + 1 == len(pieces)
+            with nullcontext() if whole else self.accelerator.no_sync(self.objective):
                 inputs = self.bare.collate([self.examples[i] for i in rows])
                 target = torch.as_tensor(self.target[rows], device=self.device)
                 with self.accelerator.autocast():
                     loss = self.objective(inputs, target)
                 self.accelerator.backward(loss * share)
+            if grouped:
+                self.descent.collect(sum(len(others[number]) for others in every))
             total += float(loss.detach()) * share
         return total
+
+    def _finish_gradient(self, rows: int) -> None:
+        """Unscale the batch's gradient, show it to the watchers, and put a robust average in its place if asked."""
+        scaler, grouped = self.accelerator.scaler, self.config.groups > 0
+        if grouped and self.watchers:
+            self.descent.mean(scaler.get_scale() if scaler else 1.0)
+            self._watch(rows)
+        if grouped:
+            self.descent.combine()
+        self.accelerator.unscale_gradients(self.optimizer)
+        if not grouped and self.watchers:
+            self._watch(rows)
+        if self.config.descent == "rm3":
+            self.descent.combine()
+
+    def _watch(self, rows: int) -> None:
+        with self._own_random():
+            for watcher in self.watchers:
+                watcher.after_backward(self.core, rows)
+
+    def _own_random(self) -> AbstractContextManager[None]:
+        """Leave torch's random numbers afterwards as they were."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
     def _update(self, total: int) -> None:
         config = self.config
@@ -288,7 +287,7 @@ class Trainer:
                 self.progress.updates, total, config.learning_rate, config.warmup, config.floor
             )
         if config.clip:
-            self.accelerator.clip_grad_norm_(self.core.parameters(), config.clip)
+            nn.utils.clip_grad_norm_(self.core.parameters(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.updates += 1
@@ -317,10 +316,22 @@ class Trainer:
         if current:
             self.bare.load_state_dict(current)
         record = {"epoch": progress.epoch, "loss": progress.loss / max(progress.step, 1), **metrics}
+        record |= self._watched(progress.epoch)
         progress.history.append(record | {"seconds": round(self._seconds(), 2)})
         progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
         progress.stopped = broken or self._spent()
         self._save()
+
+    def _watched(self, epoch: int) -> dict[str, float]:
+        """Return the watchers' numbers of the epoch; their gradients are taken away."""
+        if not self.watchers:
+            return {}
+        found: dict[str, float] = {}
+        with self._own_random():
+            for watcher in self.watchers:
+                found |= watcher.end_epoch(self.bare, epoch)
+        self.optimizer.zero_grad()
+        return parallel.from_main(self.accelerator, found)
 
     def _better(self, value: float) -> bool:
         best = self.progress.best_score

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from small_model import SmallModel, same_state, small_rows, train
+from small_model import SmallModel, same_state, train
 from test_resume import OPTIONS, interrupted, without_seconds
 from torch import nn
 from torch.nn import functional as F

@@ -9,7 +9,7 @@ from torch import nn
 from salience.core.registry import Card
 from salience.data.kinds import KINDS
 from salience.data.words import words as cut_words
-from salience.models.slots import Encoder, Tokens
+from salience.models.slots import Encoder, Fusion, Tokens
 from salience.testing import encoders, fusions, heads
 
 COUNTER = itertools.count()
@@ -217,7 +217,7 @@ def test_every_encoder_check_has_a_broken_toy():
     assert names == {*BROKEN.values(), "builds_from_defaults"}
 
 
-class MeanFusion(nn.Module):
+class MeanFusion(Fusion):
     def __init__(self, dims, token_dims):
         super().__init__()
         self.dim = 2

@@ -53,16 +53,20 @@ class CategoryEncoder(Encoder):
         self._build(values)
 
     def _build(self, values: list[list[str]]) -> None:
+        self._index_values(values)
+        self.embedding = nn.Embedding(sum(len(known) + 2 for known in values), self.token_dim)
+        nn.init.normal_(self.embedding.weight, std=self.token_dim**-0.5)
+
+    def _index_values(self, values: list[list[str]]) -> None:
+        """Number the values of all columns, after each column's missing and unseen bucket."""
         self._values = values
-        sizes = [len(v) + 2 for v in values]
+        sizes = [len(known) + 2 for known in values]
         starts = self._starts = np.cumsum([0, *sizes[:-1]])
         self._index = [
             {value: int(start) + 2 + i for i, value in enumerate(known)}
             for start, known in zip(starts, values, strict=True)
         ]
         self.register_buffer("starts", torch.as_tensor(starts, dtype=torch.long), persistent=False)
-        self.embedding = nn.Embedding(int(sum(sizes)), self.token_dim)
-        nn.init.normal_(self.embedding.weight, std=self.token_dim**-0.5)
 
     def state(self) -> dict[str, Any]:
         """Return the known values."""
@@ -88,7 +92,10 @@ class CategoryEncoder(Encoder):
 
     def _tokens(self, index: Tensor) -> Tokens:
         unit = torch.arange(len(self.columns), device=index.device).expand_as(index)
-        return Tokens(self.embedding(index), torch.ones_like(index, dtype=torch.bool), unit)
+        return Tokens(self._vectors(index), torch.ones_like(index, dtype=torch.bool), unit)
+
+    def _vectors(self, index: Tensor) -> Float[Tensor, "batch column dim"]:
+        return self.embedding(index)
 
     def embed(self, batch: dict[str, Tensor]) -> Tokens:
         """Look the vectors up; in training a small share of cells becomes missing or unseen."""

@@ -43,7 +43,7 @@ class DICE(nn.Module):
         dtype, n_features = torch.get_default_dtype(), len(low)
         self.register_buffer("low", torch.as_tensor(low, dtype=dtype), persistent=False)
         self.register_buffer("width", torch.as_tensor(high - low, dtype=dtype), persistent=False)
-        self.register_buffer("rotation", torch.linalg.qr(torch.randn(n_features, dim, dim))[0])
+        self.register_buffer("rotation", torch.linalg.qr(torch.randn(n_features, dim, dim))[0].contiguous())
         self.register_buffer("outer", torch.empty(2, n_features).uniform_(-math.pi, math.pi))
 
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature dim"]:

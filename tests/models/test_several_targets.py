@@ -109,7 +109,7 @@ def test_a_model_of_a_table_has_one_output_a_target(task):
     rows, target = schema.parse(frame), schema.encode_target(frame)
     model.fit_parts(rows, target, torch.Generator().manual_seed(0))
     assert model.n_outputs == 3 and model.outputs(rows).shape == (40, 3)
-    batch = model.collate(model.prepare(rows))
+    batch = model.eval().collate(model.prepare(rows))
     loss = model.head.loss(model(batch), torch.as_tensor(target))
     loss.backward()
     if task == "multi-label":

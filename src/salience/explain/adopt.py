@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from salience.core.errors import ConfigError, nearest
 from salience.core.unit import Unit
-from salience.explain.engine import measured, predictions
+from salience.explain.engine import measured, predictions, target_column
 from salience.explain.explanation import Explanation, kinds_of
 from salience.explain.model import BlackBox
 from salience.explain.rows import records
@@ -49,10 +49,9 @@ def adopt(
     cells = {name: pd.Series([_cell(e, name) for e in given], dtype=object) for name in names}
     frame = model.schema.parse(pd.DataFrame(cells), target=False)
     outputs = np.asarray(model.outputs(frame), dtype=np.float64)
-    answers = predictions(model, outputs)
     adopted = [
-        _fitted(model, e, row, outputs[i : i + 1], answer)
-        for i, (e, row, answer) in enumerate(zip(given, records(model, frame), answers, strict=True))
+        _fitted(model, e, row, outputs[i : i + 1])
+        for i, (e, row) in enumerate(zip(given, records(model, frame), strict=True))
     ]
     return measured(model, adopted, seed, memory_mb) if faithfulness else adopted
 
@@ -73,13 +72,13 @@ def _fitted(
     explanation: Explanation,
     row: dict[str, Any],
     outputs: Float[np.ndarray, "1 output"],
-    answer: tuple[Any, float | None],
 ) -> Explanation:
-    spec: Any = explanation.target if model.schema.classes else "predicted"
-    if explanation.against_index is not None and model.schema.classes:
-        classes = list(model.schema.classes)
-        spec = (classes[explanation.target_index], classes[explanation.against_index])
+    names = model.schema.outputs
+    spec: Any = explanation.target if len(names) > 1 else "predicted"
+    if explanation.against_index is not None and len(names) > 1:
+        spec = (names[explanation.target_index], names[explanation.against_index])
     target = resolve(model.schema, spec, outputs)[0]
+    prediction, probability = predictions(model, outputs, [target])[0]
     units = model.units(row)
     return replace(
         explanation,
@@ -91,10 +90,11 @@ def _fitted(
         quantity=target.quantity,
         target_index=target.index,
         against_index=target.against,
-        prediction=answer[0],
-        probability=answer[1],
+        prediction=prediction,
+        probability=probability,
         output=float(score(outputs, [target])[0]),
-        target_column=model.schema.target.name if model.schema.target else "",
+        independent=target.independent,
+        target_column=target_column(model, target),
         faithfulness=None,
     )
 

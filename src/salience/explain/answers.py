@@ -21,13 +21,14 @@ SCALES = {
 def target_of(explanation: Explanation) -> Target:
     """Return what an explanation explains."""
     e = explanation
-    return Target(e.target_index, e.target, e.quantity, e.against_index)
+    return Target(e.target_index, e.target, e.quantity, e.against_index, e.independent)
 
 
-def target_spread(model: Any) -> float | None:
+def target_spread(model: Any, index: int = 0) -> float | None:
     """Return the standard deviation of a regression's training target; None if the model does not keep it."""
-    spread = getattr(getattr(model, "head", None), "std", None)
-    return float(spread) if spread is not None and float(spread) > 0 else None
+    spreads = getattr(getattr(model, "head", None), "std", None)
+    spread = 0.0 if spreads is None else float(spreads.reshape(-1)[index])
+    return spread if spread > 0 else None
 
 
 def answers(
@@ -45,10 +46,10 @@ def answers(
     if e.quantity == "log-probability":
         answer = quantity
     elif e.quantity == "value":
-        answer = quantity / (target_spread(model) or 1.0)
+        answer = quantity / (target_spread(model, e.target_index) or 1.0)
     elif e.against_index is None:
         answer = model.predict_proba(outputs)[:, e.target_index]
-    else:  # probability of the one, given that it is one of the two
+    else:  # probability of the one, given that it is one of the two, and not both
         answer = 1 / (1 + np.exp(-np.clip(quantity, -SATURATED, SATURATED)))
     return np.stack([answer, quantity], axis=1)
 
@@ -56,7 +57,9 @@ def answers(
 def scale(model: Any, explanation: Explanation) -> str:
     """Return the scale of the answer, a key of :data:`SCALES`."""
     if explanation.quantity == "value":
-        return "standard deviations" if target_spread(model) else "units of the target"
+        return (
+            "standard deviations" if target_spread(model, explanation.target_index) else "units of the target"
+        )
     return "log-probability" if explanation.quantity == "log-probability" else "probability"
 
 

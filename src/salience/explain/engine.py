@@ -17,7 +17,7 @@ from salience.explain.faithfulness import measure
 from salience.explain.model import BlackBox, WhiteBox
 from salience.explain.options import build
 from salience.explain.rows import records
-from salience.explain.target import Spec, Target, resolve
+from salience.explain.target import NO, YES, Spec, Target, resolve
 
 GROUP = 32  # rows explained together; keeps progress moving and memory bounded
 
@@ -41,7 +41,7 @@ def explain(
         method: key of an explainer, as ``salience list explainers`` shows them, or an explainer of your own: an
             object with ``attribute``, and with a dictionary ``card`` or a ``CARD`` in its module.
         options: options of a method that is named by its key; its card shows the defaults.
-        target: ``"predicted"``, a class, or a pair of classes; see :func:`salience.explain.target.resolve`.
+        target: ``"predicted"``, a class, a pair of classes, or one of several targets; see :func:`salience.explain.target.resolve`.
         seed: seed of the method and of the random control.
         memory_mb: memory for one pass of the model, in MiB.
         faithfulness: whether to measure if the explanations are true.
@@ -132,7 +132,7 @@ def _dress(
     medians = {
         c.name: c.baseline for c in model.schema.inputs if c.kind == "number" and c.baseline is not None
     }
-    answers = predictions(model, outputs)
+    answers = predictions(model, outputs, targets)
     return [
         Explanation(
             units=model.units(inputs),
@@ -155,7 +155,8 @@ def _dress(
             signed=signed,
             target_index=target.index,
             against_index=target.against,
-            target_column=model.schema.target.name if model.schema.target else "",
+            independent=target.independent,
+            target_column=target_column(model, target),
             evidence=attribution.evidence,
             medians=medians,
         )
@@ -165,11 +166,24 @@ def _dress(
     ]
 
 
-def predictions(model: BlackBox, outputs: np.ndarray) -> list[tuple[Any, float | None]]:
-    """Return the predicted class with its probability, or the predicted number, of each row."""
-    classes = model.schema.classes
+def target_column(model: BlackBox, target: Target) -> str:
+    """Return the name of the column that a target is about; empty where there is none."""
+    columns = model.schema.targets
+    position = target.index if len(columns) > 1 else 0
+    return columns[position].name if columns else ""
+
+
+def predictions(
+    model: BlackBox, outputs: np.ndarray, targets: Sequence[Target]
+) -> list[tuple[Any, float | None]]:
+    """Return what is predicted for each row's target: a class or yes or no with its probability, or a number."""
+    task, classes = model.schema.task, model.schema.classes
+    if task == "multi-label":
+        chosen = model.predict_proba(outputs)[np.arange(len(outputs)), [t.index for t in targets]]
+        return [(YES, float(p)) if p >= 0.5 else (NO, float(1 - p)) for p in chosen]
     if classes is None:
-        return [(float(value), None) for value in outputs[:, 0]]
+        index = [t.index if task == "multi-regression" else 0 for t in targets]
+        return [(float(value), None) for value in outputs[np.arange(len(outputs)), index]]
     probabilities = model.predict_proba(outputs)
     best = probabilities.argmax(axis=1)
     return [(classes[i], float(p[i])) for i, p in zip(best, probabilities, strict=True)]

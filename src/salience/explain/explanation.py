@@ -90,11 +90,11 @@ class Explanation:
         kinds: kind of each of these columns.
         row: name of the row in the frame that it came from.
         method: key of the explainer.
-        target: what is explained: a class, ``"a rather than b"``, or the target column.
+        target: what is explained: a class, ``"a rather than b"``, a label, or the target column.
         quantity: ``"log-odds"``, ``"value"`` or ``"log-probability"``, as in :mod:`salience.explain.target`; or
             ``"weight"``, with which one head of one layer takes in a unit.
-        prediction: the predicted class, number, or log-probability of the text.
-        probability: probability of the predicted class; None where a number is predicted.
+        prediction: the predicted class, ``"yes"`` or ``"no"`` of a label, number, or log-probability of the text.
+        probability: probability of the predicted class, or of yes or no; None where a number is predicted.
         output: the quantity at the row; None if the method does not look at it.
         baseline_output: the quantity at the neutral input; None likewise.
         baseline: the neutral input, in words.
@@ -106,6 +106,8 @@ class Explanation:
         signed: False where values say how much, not for or against (attention).
         target_index: position of the class among the outputs.
         against_index: position of the class to contrast with.
+        independent: the target is a label of several that do not exclude each other; its log-odds are for the label
+            and against its absence.
         target_column: name of the predicted column; :data:`NEXT_TOKEN`, or the text whose log-probability it is.
         evidence: what else a view can show, such as attention maps by name.
         truth: the true class or number where it is known; it is not looked at.
@@ -133,6 +135,7 @@ class Explanation:
     signed: bool = True
     target_index: int = 0
     against_index: int | None = None
+    independent: bool = False
     target_column: str = ""
     evidence: dict[str, Any] = field(default_factory=dict, compare=False)
     truth: Any = None

@@ -358,7 +358,10 @@ def _method(board: _Board, name: str, cells: Sequence[Cell]) -> Method:
 
 
 def _changed(board: _Board, found: list[Explanation]) -> Float[np.ndarray, " explanation"]:
-    """Return 1 where the predicted class is another without the top 20 % of the units, 0 where it is the same."""
+    """Return 1 where the predicted class is another without the top 20 % of the units, 0 where it is the same.
+
+    Of several labels, where the explained one is predicted otherwise.
+    """
     classes = [i for i, e in enumerate(found) if e.quantity == "log-odds" and np.isfinite(e.values).any()]
     result = np.full(len(found), np.nan)
     sets = [
@@ -366,8 +369,15 @@ def _changed(board: _Board, found: list[Explanation]) -> Float[np.ndarray, " exp
         for i in classes
     ]
     answered = board.shared.outputs_without([found[i].inputs for i in classes], sets)
-    result[classes] = [float(o[0].argmax() != o[1].argmax()) for o in answered]
+    result[classes] = [
+        float(_answer(o[0], found[i]) != _answer(o[1], found[i]))
+        for i, o in zip(classes, answered, strict=True)
+    ]
     return result
+
+
+def _answer(outputs: Float[np.ndarray, " output"], explanation: Explanation) -> int:
+    return int(outputs[explanation.target_index] >= 0 if explanation.independent else outputs.argmax())
 
 
 def _verdict(name: str, cells: Sequence[Cell]) -> str:

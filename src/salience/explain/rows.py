@@ -70,7 +70,7 @@ def _calls(
 
 def output_bytes(model: BlackBox) -> int:
     """Return the memory of the outputs of one row while they are looked at."""
-    return COPIES * 8 * len(model.schema.classes or [None])
+    return COPIES * 8 * max(len(model.schema.outputs), 1)
 
 
 def row_bytes(row: dict[str, Any]) -> int:

@@ -199,7 +199,8 @@ def _target(explanation: Any) -> str:
     """Return ``"predicted"`` where the explanation is of the answer that was given, else what it explains."""
     if explanation.quantity != "log-odds":
         return PREDICTED
-    given = explanation.against_index is None and explanation.target == str(explanation.prediction)
+    same = explanation.independent or explanation.target == str(explanation.prediction)
+    given = explanation.against_index is None and same
     return PREDICTED if given else explanation.target
 
 

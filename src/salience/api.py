@@ -32,6 +32,8 @@ from salience.explain.board import Leaderboard
 from salience.explain.explanation import Explanation
 from salience.explain.importance import importance
 from salience.explain.leaderboard import METHODS, METRICS, compare
+from salience.explain.tables import Effects, Settings
+from salience.explain.tables import effects as table_effects
 from salience.models.ensemble import Ensemble, make_model
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
@@ -191,7 +193,7 @@ class Predictor:
         with Stage("seeds", config.seeds) as stage:
             for number in range(config.seeds):
                 left = config.time_limit and config.time_limit - (time.perf_counter() - started) / 60
-                share = left and max(left, 0.0) / (config.seeds - number)
+                share = left and max(left, 1e-6) / (config.seeds - number)  # 0 would be no limit
                 member = Predictor.of(replace(config, seeds=1, seed=config.seed + number, time_limit=share))
                 place = folder / STAGES / f"member{number}" if folder else None
                 members.append(member.fit_split(schema, train, validation, folder=place))
@@ -378,6 +380,47 @@ class Predictor:
             memory_mb=self.config.explain.memory_mb,
         )
 
+    def effects(
+        self,
+        rows: Any,
+        columns: Sequence[str] | None = None,
+        *,
+        target: Any = None,
+        method: str = "ale",
+        settings: Settings | None = None,
+        explain_rows: int = 100,
+        explanations: Sequence[Explanation] = (),
+        seed: int | None = None,
+    ) -> Effects:
+        """Measure how each number and category column moves the answers, alone and in pairs.
+
+        Args:
+            rows: a data frame or a file; a thousand rows, not trained on, are plenty.
+            columns: columns to look at; all numbers and categories if none.
+            target: class, or pair of classes, to follow; the second of two, or the one that is predicted most often.
+            method: ``"ale"`` or ``"partial_dependence"``.
+            settings: how closely to look; a thousand rows if none.
+            explain_rows: rows that are explained for the contributions by bin; 0 for none.
+            explanations: explanations that are there already, gathered instead.
+            seed: seed of samples, resamples and controls; the run's own if none.
+        """
+        model, frame = self._fitted(), self._frame(rows)
+        if not explanations and explain_rows:
+            asked = "predicted" if target is None else target
+            explanations = self.explain(self.sample(frame, explain_rows), target=asked, seed=seed)
+        return table_effects(
+            model,
+            self.schema.parse(frame, target=False),
+            columns=columns,
+            target=target,
+            method=method,
+            settings=settings or Settings(),
+            explanations=explanations,
+            reference=None if self.train_rows is None else self.schema.parse(self.train_rows, target=False),
+            seed=self.config.seed if seed is None else seed,
+            memory_mb=self.config.explain.memory_mb,
+        )
+
     def _with_truth(self, explanations: list[Explanation], frame: pd.DataFrame) -> list[Explanation]:
         """Add the true answers where the rows have the target; they are not looked at by the explanation."""
         name = self.schema.target.name
@@ -427,9 +470,10 @@ class Predictor:
         explanations: Sequence[Explanation],
         scores: dict[str, Any],
         rows: dict[str, int],
+        effects: dict[str, Any] | None = None,
         **run: Any,
     ) -> Report:
-        """Return the page of findings and explanations about this model."""
+        """Return the page of findings, explanations and effects of columns of this model."""
         name = self.source or "table"
         about = {
             "dataset": name,
@@ -445,7 +489,7 @@ class Predictor:
         }
         title = f"What predicts {self.schema.target.name}? A model of {name}"
         found = importance(explanations, classes=self.schema.classes) if explanations else {}
-        return Report(title, about | run, scores, tuple(findings), tuple(explanations), found)
+        return Report(title, about | run, scores, tuple(findings), tuple(explanations), found, effects or {})
 
     def describe(self) -> str:
         """Return the model's parts in one line."""

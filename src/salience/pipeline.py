@@ -27,6 +27,7 @@ from salience.core.progress import Stage, tell
 from salience.core.saved import mark_complete
 from salience.data import readers, splits
 from salience.explain.explanation import Explanation
+from salience.explain.tables import FEWEST_ROWS, QUICK, TABULAR, Settings
 from salience.settings import config_to_dict
 from salience.training.loop import CHECKPOINT
 
@@ -165,10 +166,11 @@ class _Run:
             self._write_predictions()
         with self._stage("explain"):
             explanations = self._explanations()
+            effects = self._effects(explanations)
         with self._stage("audit"):
             findings = self._audit(baselines, explanations)
         with self._stage("report"):
-            return self._finish(scores, findings, explanations)
+            return self._finish(scores, findings, explanations, effects)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -243,6 +245,19 @@ class _Run:
         write_json_lines(self.folder / "explanations.jsonl", [e.to_json() for e in found])
         return found
 
+    def _effects(self, explanations: list[Explanation]) -> dict[str, Any]:
+        """Return how columns move the answer, where all columns are numbers and categories and rows suffice."""
+        config, test = self.predictor.config, self._rows("test")
+        tabular = all(column.kind in TABULAR for column in self.predictor.schema.inputs)
+        if not (config.explain.effects and tabular and len(test) >= FEWEST_ROWS):
+            return {}
+        look = QUICK if config.audit.quick else Settings()
+        found = self.predictor.effects(
+            test, settings=look, explanations=explanations, explain_rows=0
+        ).to_json()
+        write_json(self.folder / "effects.json", found)
+        return found
+
     def _audit(self, baselines: dict[str, Baseline], explanations: list[Explanation]) -> list[Finding]:
         config = self.predictor.config
         frames = {part: self._rows(part) for part in ("train", "validation", "test")}
@@ -256,12 +271,16 @@ class _Run:
         return findings
 
     def _finish(
-        self, scores: dict[str, Any], findings: list[Finding], explanations: list[Explanation]
+        self,
+        scores: dict[str, Any],
+        findings: list[Finding],
+        explanations: list[Explanation],
+        effects: dict[str, Any],
     ) -> RunResult:
         self.predictor.write(self.folder)
         rows = {part: int((self.split == part).sum()) for part in ("train", "validation", "test")}
         report = self.predictor.report(
-            findings, explanations, scores, rows,
+            findings, explanations, scores, rows, effects,
             seconds={name: round(value, 1) for name, value in self.seconds.items()},
             hashes={"data": self.table.sha256}, command=_command(), config=config_to_dict(self.predictor.config),
         )  # fmt: skip

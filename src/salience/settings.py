@@ -37,11 +37,13 @@ class ExplainConfig:
         method: key of the explainer.
         rows: test rows explained in a run, drawn at random.
         memory_mb: memory that a batch of perturbed rows may take.
+        effects: measure how each column moves the answer, in runs on tables of numbers and categories.
     """
 
     method: str = "integrated_gradients"
     rows: int = 48
     memory_mb: int = 256
+    effects: bool = True
 
 
 @dataclass(frozen=True)

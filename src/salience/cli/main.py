@@ -24,10 +24,12 @@ JOB, MODEL, LOOK_UP, MEASURE = "The job", "Step by step", "Look up", "Measure"
 COMMANDS = {
     "run": (JOB, "Train, evaluate, explain and audit a model on a table; write one report."),
     "demo": (JOB, "Show an explained prediction in a few seconds, without a network."),
+    "tune": (MODEL, "Search for the options with which a model is best on validation rows."),
     "train": (MODEL, "Train a model and save it."),
     "predict": (MODEL, "Predict rows with a saved model."),
     "evaluate": (MODEL, "Score a saved model on labelled rows."),
     "explain": (MODEL, "Explain predictions in words and numbers, with a test of each explanation."),
+    "effects": (MODEL, "Say how each column of a table moves the answer, alone and in pairs."),
     "compare": (MODEL, "Compare ways of explaining a model: which one is truest, and what does it cost?"),
     "level": (MODEL, "Say how interpretable a system must be for what it decides, and whether it is."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
@@ -44,7 +46,7 @@ COMMANDS = {
     "bench": (MEASURE, "Run a benchmark, side by side with other packages."),
     "reproduce": (MEASURE, "Repeat a paper's experiment and compare with its numbers."),
 }
-RESUMABLE = {"run", "lm"}
+RESUMABLE = {"run", "lm", "tune"}
 EXIT_FAILURE, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from salience.core.finding import Finding
 from salience.core.metrics import HIGHER_IS_BETTER
 from salience.report import svg
+from salience.report.effects import EffectsView, view
 from salience.report.examples import STATUSES, Example, examples
 from salience.report.numbers import between, cell, is_number, metric_title, number, plural, with_interval
 from salience.report.summary import Point, main_metric, points
@@ -54,6 +55,7 @@ class Content:
     examples_left: int
     filters: tuple[tuple[str, str, int], ...]
     importance: tuple[Figure, ...]
+    effects: EffectsView | None
     findings: tuple[FindingView, ...]
     data: Table | None
     facts: tuple[tuple[str, str], ...]
@@ -80,6 +82,7 @@ def content(report: "Report") -> Content:
         examples_left=len(report.explanations) - len(shown),
         filters=_filters(shown),
         importance=tuple(_importance(report)),
+        effects=view(report.effects),
         findings=findings,
         data=_data(report.run),
         facts=tuple(_facts(report.run)),

@@ -48,6 +48,7 @@ def _blocks(c: Content) -> Iterator[str]:
         yield _table(drawn.table, caption=False)
     if not c.importance:
         yield "This was not measured."
+    yield from _effects(c)
     yield "## Findings"
     for view in c.findings:
         yield from _finding(view)
@@ -61,6 +62,16 @@ def _blocks(c: Content) -> Iterator[str]:
         yield _table(t)
     yield "## What was not measured"
     yield _facts(c.not_measured)
+
+
+def _effects(c: Content) -> Iterator[str]:
+    if c.effects:
+        yield "## How each column moves the prediction"
+        yield escape(c.effects.lede)
+        yield "\n".join(f"- {escape(text)}" for text in c.effects.sentences)
+        yield _table(c.effects.overview.table)
+        for t in c.effects.tables:
+            yield _table(t)
 
 
 def _example(e: Example) -> Iterator[str]:

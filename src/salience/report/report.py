@@ -25,6 +25,7 @@ class Report:
         findings: answers of the checks.
         explanations: explained rows; the page shows the first sixty.
         importance: ``columns`` (``column, share, interval``) and ``words`` (``word, column, mean, count``).
+        effects: what :meth:`salience.explain.tables.Effects.to_json` returns; empty where it was not measured.
     """
 
     title: str
@@ -33,9 +34,10 @@ class Report:
     findings: tuple[Finding, ...] = ()
     explanations: tuple[Any, ...] = ()
     importance: dict[str, Any] = field(default_factory=dict)
+    effects: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("run", "metrics", "importance"):
+        for name in ("run", "metrics", "importance", "effects"):
             object.__setattr__(self, name, to_plain(getattr(self, name)))
         findings = tuple(Finding.from_json(to_plain(finding.to_json())) for finding in self.findings)
         object.__setattr__(self, "findings", findings)
@@ -64,6 +66,7 @@ class Report:
             "findings": [finding.to_json() for finding in self.findings],
             "explanations": to_plain([explanation.to_json() for explanation in self.explanations]),
             "importance": self.importance,
+            "effects": self.effects,
         }
 
     @classmethod
@@ -91,6 +94,7 @@ class Report:
             findings=tuple(Finding.from_json(item) for item in data["findings"]),
             explanations=tuple(Explanation.from_json(item) for item in data["explanations"]),
             importance=data["importance"],
+            effects=data.get("effects", {}),  # reports of before hold none
         )
 
     def save(self, path: Path | str) -> Path:

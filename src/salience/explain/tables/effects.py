@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -67,7 +66,7 @@ QUICK = Settings(rows=400, steps=12, followed=100, pairs=8, pair_rows=200, pair_
 
 @dataclass(frozen=True)
 class Effects:
-    """Say how the columns of a table move the answer of a model.
+    """Say how the columns of a table move the answer of a model; :func:`salience.report.effects.save` writes it.
 
     Attributes:
         target: what is explained: a class, or the target column.
@@ -120,16 +119,6 @@ class Effects:
         ]  # fmt: skip
         names = ["column", "kind", "strength", "low", "high", "control", "p_value", "share", "direction"]
         return pd.DataFrame(lines, columns=names)
-
-    def save(self, path: str | Path) -> Path:
-        """Write to a ``.json`` file. :func:`salience.report.effects.save` also writes pages.
-
-        Raises:
-            ConfigError: another ending.
-        """
-        if Path(path).suffix.lower() == ".json":
-            return io.write_json(path, self.to_json())
-        raise ConfigError("Effects cannot be saved like this", str(path), "End in .json.")
 
     def __str__(self) -> str:
         return "\n".join(self.words())

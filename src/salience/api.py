@@ -34,6 +34,7 @@ from salience.explain.importance import importance
 from salience.explain.leaderboard import METHODS, METRICS, compare
 from salience.explain.tables import Effects, Settings
 from salience.explain.tables import effects as table_effects
+from salience.explain.target import NO, YES
 from salience.models.ensemble import Ensemble, make_model
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
@@ -51,7 +52,8 @@ class Predictor:
     """Train a model of a table, predict with it, and ask why and how far to trust it.
 
     Args:
-        target: column to predict; may be left out where the source names its own.
+        target: column to predict, or several: all numbers, or all labels of 0 and 1 (see :mod:`salience.data.target`).
+            May be left out where the source names its own.
         preset: ``"fast"``, ``"good"`` or ``"best"``.
         kinds: column → ``"text"``, ``"image"``, ``"number"`` or ``"category"``, where the guess is wrong.
         drop: columns that are not used.
@@ -78,7 +80,7 @@ class Predictor:
 
     def __init__(
         self,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         *,
         preset: str = "good",
         kinds: Mapping[str, str] | None = None,
@@ -91,7 +93,7 @@ class Predictor:
     ) -> None:
         self.config: Config = make_config(
             preset, config, list(overrides),
-            target=target, kinds=dict(kinds or {}), drop=tuple(drop), time_limit=time_limit, seed=seed, seeds=seeds,
+            target=target if isinstance(target, str | None) else list(target), kinds=dict(kinds or {}), drop=tuple(drop), time_limit=time_limit, seed=seed, seeds=seeds,
         )  # fmt: skip
         self.schema: Schema | None = None
         self.model: TableModel | Ensemble | None = None
@@ -135,7 +137,7 @@ class Predictor:
             held_name = "validation" if (parts == "validation").any() else "test"
             train, held = table.frame[parts == "train"], table.frame[parts == held_name]
         else:
-            train, held = table.frame, readers.read(validation, target=schema.target.name).frame
+            train, held = table.frame, readers.read(validation, target=[c.name for c in schema.targets]).frame
         return self.fit_split(schema, train, held, folder=folder)
 
     def infer(self, table: Any) -> Schema:
@@ -249,28 +251,35 @@ class Predictor:
         return model, trainer.fit(model.prepare(rows), target, evaluate, decides, better)
 
     def _scores(self, model: Any, held: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
-        return _without_nan(metrics.scores(self.schema.task, target, self._finish(model.outputs(held))))
+        return _without_nan(metrics.scores(self.schema.task, target, self._predictions(model.outputs(held))))
 
     def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
-        if self.schema.task == "classification":
+        if self.schema.task in metrics.PROBABLE:
             logits = torch.from_numpy(self.model.outputs(held, calibrated=False))
             head: Any = self.model.head
             head.calibrate(logits, torch.from_numpy(target))
 
     # predict
 
-    def predict(self, rows: Any) -> pd.Series:
-        """Return the predicted class, or the predicted number in units of the target, of each row."""
+    def predict(self, rows: Any) -> pd.Series | pd.DataFrame:
+        """Return the predicted class, or the predicted number in units of the target, of each row.
+
+        Of several targets, in the order of the table: one column each, of numbers, or of 1 where a label has a
+        probability of at least one half and 0 elsewhere.
+        """
         frame = self._frame(rows)
-        predicted = self._finish(self._outputs(frame))
+        predicted = self._predictions(self._outputs(frame))
         if self.schema.task == "classification":
             predicted = np.array(self.schema.classes, dtype=object)[predicted.argmax(1)]
-        return pd.Series(predicted, index=frame.index, name=self.schema.target.name)
+        if predicted.ndim == 1:
+            return pd.Series(predicted, index=frame.index, name=self.schema.target.name)
+        whole = predicted if self.schema.task == "multi-regression" else (predicted >= 0.5).astype(np.int64)
+        return pd.DataFrame(whole, index=frame.index, columns=self.schema.outputs)
 
     def predict_proba(self, rows: Any) -> pd.DataFrame:
-        """Return the calibrated probability of each class, one column a class."""
-        model = self._fitted()
-        if self.schema.task != "classification":
+        """Return the calibrated probability of each class, or of each label, one column each."""
+        self._fitted()
+        if self.schema.task not in metrics.PROBABLE:
             raise ConfigError(
                 "Probabilities need a class target",
                 f"{self.schema.target.name!r} is a number.",
@@ -278,26 +287,26 @@ class Predictor:
             )
         frame = self._frame(rows)
         return pd.DataFrame(
-            model.predict_proba(self._outputs(frame)), index=frame.index, columns=list(self.schema.classes)
+            self._predictions(self._outputs(frame)), index=frame.index, columns=self.schema.outputs
         )
 
     def evaluate(self, rows: Any) -> dict[str, dict[str, Any]]:
-        """Return every metric with its 95 % interval on rows that have the target."""
+        """Return every metric with its 95 % interval on rows that have the target; of several, each one's too."""
         self._fitted()
         frame = self.schema.parse(self._frame(rows), target=True)
-        target = self.schema.encode_target(frame)
-        predicted = self._finish(self.model.outputs(frame))
-        return metrics.scores_with_intervals(self.schema.task, target, predicted, seed=self.config.seed)
+        return metrics.scores_with_intervals(
+            self.schema.task,
+            self.schema.encode_target(frame),
+            self._predictions(self.model.outputs(frame)),
+            targets=self.schema.outputs,
+            seed=self.config.seed,
+        )
 
     def _outputs(self, frame: pd.DataFrame) -> np.ndarray:
         return self._fitted().outputs(self.schema.parse(frame, target=False))
 
-    def _finish(self, outputs: np.ndarray) -> np.ndarray:
-        if self.schema.task == "classification":
-            from scipy.special import softmax
-
-            return softmax(outputs, axis=1)
-        return outputs[:, 0]
+    def _predictions(self, outputs: np.ndarray) -> np.ndarray:
+        return metrics.as_predictions(self.schema.task, outputs)
 
     def _frame(self, rows: Any) -> pd.DataFrame:
         if isinstance(rows, pd.Series):
@@ -333,7 +342,8 @@ class Predictor:
             rows: a data frame, one row as a dictionary or series, or a file.
             method: key of an explainer, see ``salience list explainers``, or an explainer of your own.
             options: options of a method that is named by its key.
-            target: ``"predicted"``, a class, or a pair of classes to contrast.
+            target: ``"predicted"``, a class, a pair of classes to contrast, or the column of one of several targets;
+                predicted is then the most probable label of each row, or the first number.
             seed: seed of random orders; the run's own if none.
             faithfulness: measure comprehensiveness and sufficiency beside a random control.
         """
@@ -423,14 +433,17 @@ class Predictor:
 
     def _with_truth(self, explanations: list[Explanation], frame: pd.DataFrame) -> list[Explanation]:
         """Add the true answers where the rows have the target; they are not looked at by the explanation."""
-        name = self.schema.target.name
-        if name not in frame or frame[name].isna().any():
+        names = [column.name for column in self.schema.targets]
+        if any(name not in frame or frame[name].isna().any() for name in names):
             return explanations
         try:
-            truth = self.schema.parse(frame, target=True)[name]
+            truth = self.schema.parse(frame, target=True)[names]
         except DataError:  # a class that training did not know
             return explanations
-        return [replace(e, truth=value) for e, value in zip(explanations, truth, strict=True)]
+        if self.schema.task == "multi-label":
+            truth = truth.replace({0: NO, 1: YES})
+        rows = truth.to_dict("records")
+        return [replace(e, truth=row[e.target_column]) for e, row in zip(explanations, rows, strict=True)]
 
     def audit(
         self, rows: Any, *, checks: Sequence[str] | None = None, explain_rows: int | None = None
@@ -478,7 +491,7 @@ class Predictor:
         about = {
             "dataset": name,
             "rows": rows,
-            "target": self.schema.target.name,
+            "target": self.schema.target_title,
             "task": self.schema.task,
             "classes": self.schema.classes,
             "model": self.describe(),
@@ -487,7 +500,7 @@ class Predictor:
             "versions": versions(),
             "schema": self.schema.to_json()["columns"],
         }
-        title = f"What predicts {self.schema.target.name}? A model of {name}"
+        title = f"What predicts {self.schema.target_title}? A model of {name}"
         found = importance(explanations, classes=self.schema.classes) if explanations else {}
         return Report(title, about | run, scores, tuple(findings), tuple(explanations), found, effects or {})
 
@@ -593,7 +606,7 @@ def _with_diagnostics(
 
 
 def _without_nan(scores: dict[str, float]) -> dict[str, float]:
-    """Replace an undefined score (one class in the validation rows) by the worst value."""
-    if "auroc" in scores and not np.isfinite(scores["auroc"]):
-        return scores | {"auroc": -scores["log_loss"]}
-    return scores
+    """Replace a main score that the validation rows leave undefined (one class, a constant target) by an error."""
+    errors = {"auroc": "log_loss", "mean_auroc": "log_loss", "mean_r2": "mean_rmse"}
+    undefined = [name for name in errors if not np.isfinite(scores.get(name, 0.0))]
+    return scores | {name: -scores[errors[name]] for name in undefined}

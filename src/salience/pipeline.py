@@ -54,7 +54,7 @@ class RunResult:
 def run(
     source: Any,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     drop: Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
     preset: str = "good",
@@ -70,7 +70,7 @@ def run(
 
     Args:
         source: a file, a folder, the name of a data set, or a data frame.
-        target: column to predict; may be left out where the source names its own.
+        target: column to predict, or several; may be left out where the source names its own.
         drop: columns that are not used.
         kinds: column → kind, where the guess is wrong.
         preset: ``"fast"``, ``"good"`` or ``"best"``.
@@ -125,7 +125,8 @@ class _Run:
 
     def __init__(self, predictor: Predictor, table: Any, schema: Any, folder: Path, started: float) -> None:
         config = predictor.config
-        predictor.config = replace(config, target=schema.target.name)
+        names = tuple(column.name for column in schema.targets)
+        predictor.config = replace(config, target=names if len(names) > 1 else names[0])
         self.predictor, self.table, self.schema, self.folder, self.started = (
             predictor,
             table,
@@ -189,7 +190,7 @@ class _Run:
             "%s: %s rows, target %r, splits %s",
             self.table.name,
             len(self.table.frame),
-            self.schema.target.name,
+            self.schema.target_title,
             counts,
         )
         tell("schema", self.schema)
@@ -209,7 +210,9 @@ class _Run:
         schema, seed = self.predictor.schema, self.predictor.config.seed
         truth = schema.encode_target(schema.parse(self._rows("test"), target=True))
         others = {
-            name: metrics.scores_with_intervals(schema.task, truth, baseline.predictions, seed=seed)
+            name: metrics.scores_with_intervals(
+                schema.task, truth, baseline.predictions, targets=schema.outputs, seed=seed
+            )
             for name, baseline in baselines.items()
         }
         test = self.predictor.evaluate(self._rows("test"))
@@ -228,16 +231,16 @@ class _Run:
         return scores
 
     def _write_predictions(self) -> None:
-        test = self._rows("test")
-        frame = pd.DataFrame(
-            {"row": np.flatnonzero(self.split == "test"), "truth": test[self.schema.target.name].to_numpy()}
-        )
-        frame["prediction"] = self.predictor.predict(test).to_numpy()
-        if self.schema.task == "classification":
-            probabilities = self.predictor.predict_proba(test)
-            for name in probabilities.columns:
-                frame[f"probability {name}"] = probabilities[name].to_numpy()
-        _write_parquet(self.folder / "predictions.parquet", frame)
+        test = self._rows("test").reset_index(drop=True)
+        truth, predicted = test[[c.name for c in self.schema.targets]], self.predictor.predict(test)
+        if isinstance(predicted, pd.DataFrame):
+            parts = [truth.add_prefix("truth "), predicted.add_prefix("prediction ")]
+        else:
+            parts = [truth.set_axis(["truth"], axis=1), predicted.rename("prediction")]
+        if self.schema.task in metrics.PROBABLE:
+            parts.append(self.predictor.predict_proba(test).add_prefix("probability "))
+        rows = pd.Series(np.flatnonzero(self.split == "test"), name="row")
+        _write_parquet(self.folder / "predictions.parquet", pd.concat([rows, *parts], axis=1))
 
     def _explanations(self) -> list[Explanation]:
         rows = self.predictor.sample(self._rows("test"), self.predictor.config.explain.rows)

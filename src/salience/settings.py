@@ -68,8 +68,9 @@ class Config:
     """Hold every option of a run.
 
     Attributes:
-        target: column to predict.
-        task: ``classification`` or ``regression``; found out if none.
+        target: column to predict, or several.
+        task: ``classification`` or ``regression``, of several targets ``multi-label`` or ``multi-regression``; found
+            out if none.
         kinds: column → kind, where the one found out is wrong.
         drop: columns that are not used.
         preset: name of the preset the other options started from.
@@ -83,7 +84,7 @@ class Config:
         model, training, split, explain, audit: the parts' own options.
     """
 
-    target: str | None = None
+    target: str | tuple | None = None
     task: str | None = None
     kinds: dict[str, Any] = field(default_factory=dict)
     drop: tuple = ()

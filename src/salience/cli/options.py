@@ -17,7 +17,9 @@ Source = Annotated[
 ]
 Rows = Annotated[str, typer.Argument(metavar="FILE", help="The rows: a file or the name of a data set.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that 'run' or 'train' wrote.")]
-Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column to predict.")]
+Target = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column to predict; several with commas: a,b.")
+]
 Drop = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out. May be given more than once.")
 ]

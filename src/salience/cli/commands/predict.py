@@ -22,7 +22,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write .csv, .parquet or .jsonl instead of printing.")
     ] = None,
-    probabilities: Annotated[bool, typer.Option(help="Add one probability a class.")] = False,
+    probabilities: Annotated[bool, typer.Option(help="Add one probability a class or label.")] = False,
 ) -> Answer:
     """Predict every row of a file."""
     from salience.api import Predictor
@@ -30,7 +30,11 @@ def command(
 
     predictor = Predictor.load(model)
     frame = read_rows(rows)
-    predicted = predictor.predict(frame).to_frame("prediction")
+    predicted = predictor.predict(frame)
+    if predicted.ndim == 1:
+        predicted = predicted.to_frame("prediction")
+    else:
+        predicted = predicted.add_prefix("prediction ")
     if probabilities:
         predicted = predicted.join(predictor.predict_proba(frame).add_prefix("probability "))
     if out is not None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salience.core.errors import ConfigError
+from salience.nn.dropout import Dropout
 
 Columns = dict[str, list[int]]
 NUMBER = "number"  # name of the encoder of numbers
@@ -26,7 +27,7 @@ class Block(nn.Sequential):
     """
 
     def __init__(self, linear: nn.Module, dropout: float) -> None:
-        super().__init__(linear, nn.ReLU(), nn.Dropout(dropout))
+        super().__init__(linear, nn.ReLU(), Dropout(dropout))
 
 
 def perceptron(sizes: list[int], dropout: float) -> nn.Sequential:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from salience.core.unit import Unit
+from salience.nn.dropout import Dropout
 from salience.nn.embeddings.nlinear import NLinear
 
 TrainFirst = Callable[[str, dict[str, Any]], nn.Module]
@@ -244,7 +245,7 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [nn.Linear(dim_in, size), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(dim_in, size), nn.ReLU(), Dropout(dropout)]
             dim_in = size
         last = nn.Linear(dim_in, dim_out) if members == 1 else NLinear(members, dim_in, dim_out, bias=True)
         super().__init__(*layers, last)

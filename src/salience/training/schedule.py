@@ -9,21 +9,20 @@ from torch import nn
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Group trainable parameters by weight decay.
 
-    Matrices decay by ``weight_decay``; biases, norms and embeddings do not; a module with an attribute
-    ``weight_decay`` sets that of its own parameters.
+    Matrices decay by ``weight_decay``; biases (also those of many layers at once, which are matrices), norms, single
+    vectors and embeddings do not; a module with an attribute ``weight_decay`` sets that of its own parameters, as
+    first layers of columns and periodic coefficients do.
     """
-    own = {
-        id(p): m.weight_decay
-        for m in model.modules()
-        if hasattr(m, "weight_decay")
-        for p in m.parameters(False)
-    }
-    free = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decays: dict[int, float] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            free = parameter.ndim < 2 or name.endswith("bias") or isinstance(module, nn.Embedding)
+            usual = 0.0 if free or decays.get(id(parameter)) == 0.0 else weight_decay
+            decays[id(parameter)] = getattr(module, "weight_decay", usual)
     groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            usual = weight_decay if parameter.ndim >= 2 and id(parameter) not in free else 0.0
-            groups.setdefault(own.get(id(parameter), usual), []).append(parameter)
+            groups.setdefault(decays[id(parameter)], []).append(parameter)
     return [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from salience.models.backbone import side_by_side
 from salience.models.slots import Fusion, Tokens
+from salience.nn.dropout import Dropout
 from salience.nn.norms.batch_norm import BatchNorm
 
 CARD = {
@@ -59,9 +60,9 @@ class ResNetBackbone(Fusion):
                 BatchNorm(width),
                 nn.Linear(width, hidden),
                 nn.ReLU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(hidden, width),
-                nn.Dropout(residual_dropout),
+                Dropout(residual_dropout),
             )
             for _ in range(blocks)
         )

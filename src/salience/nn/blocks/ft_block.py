@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from salience.nn.dropout import Dropout
 from salience.nn.watch import watched
 
 See = Callable[[Float[Tensor, "batch head query token"]], Tensor]
@@ -82,7 +83,7 @@ class FTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * hidden)
         self.linear = nn.Linear(hidden, dim)
-        self.hidden_dropout, self.residual_dropout = nn.Dropout(hidden_dropout), nn.Dropout(residual_dropout)
+        self.hidden_dropout, self.residual_dropout = Dropout(hidden_dropout), Dropout(residual_dropout)
 
     def forward(
         self, x: Float[Tensor, "batch token dim"], queries: int | None = None, see: See | None = None

@@ -29,13 +29,6 @@ JOURNAL, STUDY = "trials.jsonl", "tuning"
 PRUNING = ("median", "none")
 STARTUP, WARMUP = 10, 5  # trials drawn at random at first; epochs in which nothing is pruned
 FAILURES = 3  # so many failed trials before the first good one end the search
-TRIAL_ERRORS = (
-    SalienceError,
-    RuntimeError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-)  # no memory is a RuntimeError
 
 
 def tune(
@@ -81,7 +74,7 @@ def tune(
 
     Raises:
         ConfigError: an unknown space or option, or a folder that holds another search.
-        SalienceError: no trial ended with a score (SAL-T002).
+        SalienceError: no trial ended with a score (SAL-T003).
         MissingExtraError: Optuna is not installed.
     """
     if pruning not in PRUNING:
@@ -246,7 +239,7 @@ def _run(search: _Search, study: Any, trials: int, limit: float | None, folder: 
     result = _result(search, study, folder)
     if result is None:
         raise SalienceError(
-            "No trial ended with a score", f"{_finished(study)} trials.", "Give more time, or try a smaller space.", code="SAL-T002"
+            "No trial ended with a score", f"{_finished(study)} trials.", "Give more time, or try a smaller space.", code="SAL-T003"
         )  # fmt: skip
     return result
 
@@ -270,7 +263,7 @@ def _refuse_if_hopeless(study: Any) -> None:
     if len(done) >= FAILURES and all(trial.state is TrialState.FAIL for trial in done):
         raise SalienceError(
             f"The first {len(done)} trials failed", done[-1].user_attrs.get("reason", ""), "Mend what the reason names, and give a new folder.",
-            code="SAL-T002",
+            code="SAL-T003",
         )  # fmt: skip
 
 
@@ -297,10 +290,17 @@ def _trial(search: _Search, study: Any, left: float | None) -> None:
         trial.set_user_attr("reason", "worse than the median of earlier trials at this epoch")
         trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except TRIAL_ERRORS as error:
-        trial.set_user_attr("reason", " ".join(str(error).split())[:300] or type(error).__name__)
+    except (
+        Exception
+    ) as error:  # one odd setting must not end a search of hours; all failures show their reason
+        trial.set_user_attr("reason", _reason(error))
         trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, SalienceError) else f"{type(error).__name__}: "
+    return (kind + " ".join(str(error).split()))[:300]
 
 
 def _next(search: _Search, study: Any) -> Any:

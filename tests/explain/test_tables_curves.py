@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tables_models import model, table
 
 from salience.explain.tables.ask import Asker
 from salience.explain.tables.axis import in_order, make_axis, number_points
 from salience.explain.tables.curves import accumulated, partial_dependence, profiles
 from salience.explain.target import Target
+from tables_models import model, table
 
 VALUE = Target(0, "y", "value")
 

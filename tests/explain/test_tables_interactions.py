@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from tables_models import model, table
 
 from salience.explain.tables import Settings, effects
 from salience.explain.tables.ask import Asker
 from salience.explain.tables.axis import make_axis
 from salience.explain.tables.interactions import Cells, make_cells, measure, screen, surfaces
 from salience.explain.target import Target
+from tables_models import model, table
 
 VALUE = Target(0, "y", "value")
 
@@ -41,7 +41,7 @@ def test_additive_model_has_no_interaction_at_all():
 
 def test_weights_are_repeated_rows():
     frame = table(40)
-    cells, axes, rows = pair(lambda f: f.c * f.d * f.a, frame=frame, steps=2)
+    cells, _, rows = pair(lambda f: f.c * f.d * f.a, frame=frame, steps=2)
     weights = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), 1).astype(float)
     again = np.repeat(np.arange(40), weights[0].astype(int))
     repeated = rows.iloc[again].reset_index(drop=True)
@@ -68,7 +68,9 @@ def test_screening_index_is_zero_without_and_known_with_interaction():
     asker = Asker(made, VALUE)
     found = screen(asker, rows, list("abcd"), most=6, spread=1.0, seed=0)
     assert [(a, b) for a, b, _ in found] == [("c", "d")]
-    assert found[0][2] == pytest.approx(1.0, rel=0.15)  # ¼ E[(c − c')²(d − d')²] is the product of the variances
+    assert found[0][2] == pytest.approx(
+        1.0, rel=0.15
+    )  # ¼ E[(c − c')²(d − d')²] is the product of the variances
 
 
 def test_category_and_number_interact():
@@ -94,7 +96,7 @@ def test_only_the_pair_beyond_noise_is_told():
 def test_noise_is_not_told():
     """Second differences of random sign: most pairs are above zero, none beyond the control."""
     rng = np.random.default_rng(0)
-    flips = {value: sign for value, sign in zip(table().a, rng.choice([-1.0, 1.0], 600), strict=True)}
+    flips = dict(zip(table().a, rng.choice([-1.0, 1.0], 600), strict=True))
     made, rows = model(lambda f: f.c * f.d * f.a.map(flips).fillna(0.0), table())
     columns = {c.name: c for c in made.schema.inputs}
     asker = Asker(made, VALUE)

@@ -29,7 +29,7 @@ class EffectsView:
 
     Attributes:
         lede: what was measured, on how many rows.
-        sentences: the findings in words.
+        sentences: in words, what the pictures do not say: pairs beyond noise, columns left out.
         overview: strength of each column beside what chance reaches.
         curves: one picture a column, strongest first.
         pairs: pictures of the pairs beyond noise.
@@ -66,9 +66,9 @@ def view(effects: dict[str, Any]) -> EffectsView | None:
     )
     return EffectsView(
         lede,
-        tuple(effects["words"]),
+        tuple(text for text in effects["closing"] if text not in [pair["words"] for pair in real[:PAIRS]]),
         _overview(effects["curves"]),
-        tuple(_curve(line, answer) for line in effects["curves"][:CURVES]),
+        tuple(_curve(line) for line in effects["curves"][:CURVES]),
         tuple(_pair(pair) for pair in real[:PAIRS]),
         tuple(found for found in tables if found.rows),
     )
@@ -106,10 +106,8 @@ def _overview(curves: Sequence[dict[str, Any]]) -> Figure:
     return Figure(title, description, drawing, table(title, records))
 
 
-def _curve(line: dict[str, Any], answer: str) -> Figure:
-    title = line["column"]
-    beyond = "" if line["real"] else " This effect is not beyond noise."
-    description = f"What it adds to {answer}, less the mean over the rows.{beyond}"
+def _curve(line: dict[str, Any]) -> Figure:
+    title, description = line["column"], " ".join(line["words"])
     records = [
         {"value": label, "effect": effect, "low": low, "high": high}
         for label, effect, low, high in zip(
@@ -130,10 +128,7 @@ def _curve(line: dict[str, Any], answer: str) -> Figure:
 
 def _pair(pair: dict[str, Any]) -> Figure:
     title = " and ".join(pair["columns"])
-    description = (
-        f"What the two do together beyond their own effects. Strength {number(pair['strength'])} "
-        f"({between(pair['interval'])}), chance reaches {number(pair['control'])}; measured on {plural(pair['rows'], 'row')}."
-    )
+    description = f"{pair['words']} Measured on {plural(pair['rows'], 'row')}."
     first, second = pair["columns"]
     records = [
         {first: a, second: b, "joint effect": pair["effect"][i][j]}

@@ -68,7 +68,8 @@ def _effects(c: Content) -> Iterator[str]:
     if c.effects:
         yield "## How each column moves the prediction"
         yield escape(c.effects.lede)
-        yield "\n".join(f"- {escape(text)}" for text in c.effects.sentences)
+        told = [drawn.description for drawn in (*c.effects.curves, *c.effects.pairs)]
+        yield "\n".join(f"- {escape(text)}" for text in (*told, *c.effects.sentences))
         yield _table(c.effects.overview.table)
         for t in c.effects.tables:
             yield _table(t)

@@ -104,11 +104,17 @@ class Effects:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready data, with the sentences and with ``direction`` and ``real`` written out."""
+        answer = sentences.answer_of(self.target, self.quantity)
         data = asdict(self)
         for name, key in (("curves", "real"), ("interactions", "real"), ("monotone", "direction")):
             for line, found in zip(data[name], getattr(self, name), strict=True):
                 line[key] = getattr(found, key)
-        return io.to_plain(data | {"words": list(self.words())})
+        for line, curve in zip(data["curves"], self.curves, strict=True):
+            line["words"] = sentences.curve_words(self, curve)
+        for line, pair in zip(data["interactions"], self.interactions, strict=True):
+            line["words"] = sentences.pair_sentence(pair, answer, self.spread) if pair.real else ""
+        closing = [*sentences.pair_words(self), *sentences.left_words(self)]
+        return io.to_plain(data | {"words": list(self.words()), "closing": closing})
 
     def to_frame(self) -> pd.DataFrame:
         """Return one line a column: column, kind, strength, low, high, control, p_value, share, direction."""

@@ -17,16 +17,27 @@ NAMED = 5  # categories of a column that are named on each side
 
 def words(effects: "Effects") -> tuple[str, ...]:
     """Return what was found, curves first, each followed by its direction; then pairs; then what was left out."""
+    told = [text for curve in effects.curves for text in curve_words(effects, curve)]
+    return (*told, *pair_words(effects), *left_words(effects))
+
+
+def curve_words(effects: "Effects", curve: Curve) -> tuple[str, ...]:
+    """Return what one column does, and which way where it does anything."""
     answer = answer_of(effects.target, effects.quantity)
-    directions = {m.column: m for m in effects.monotone}
-    told = []
-    for curve in effects.curves:
-        told.append(curve_sentence(curve, answer))
-        if curve.column in directions and curve.real:
-            told.append(direction_sentence(directions[curve.column], answer))
-    told += [pair_sentence(pair, answer, effects.spread) for pair in effects.interactions if pair.real]
-    told += [_no_pairs(effects)] if not any(pair.real for pair in effects.interactions) else []
-    return (*told, *(f"{quote(name)} has no curve. {why}" for name, why in effects.left_out.items()))
+    directions = [m for m in effects.monotone if m.column == curve.column and curve.real]
+    return (curve_sentence(curve, answer), *(direction_sentence(m, answer) for m in directions))
+
+
+def pair_words(effects: "Effects") -> tuple[str, ...]:
+    """Return the pairs beyond noise, or that there is none."""
+    answer = answer_of(effects.target, effects.quantity)
+    told = tuple(pair_sentence(p, answer, effects.spread) for p in effects.interactions if p.real)
+    return told or (_no_pairs(effects),)
+
+
+def left_words(effects: "Effects") -> tuple[str, ...]:
+    """Return which columns have no curve, and why."""
+    return tuple(f"{quote(name)} has no curve. {why}" for name, why in effects.left_out.items())
 
 
 def _no_pairs(effects: "Effects") -> str:
@@ -101,9 +112,10 @@ def direction_sentence(found: Monotonicity, answer: str) -> str:
             f"When only {name} rises, {answer} never {never} ({looked}; it could do so in at most "
             f"{_percent(moves.interval[1])} of rows)."
         )
-    less, verb = min((found.falls, "falls"), (found.rises, "rises"), key=lambda pair: pair[0].steps)
+    ways = ((found.falls, "falls"), (found.rises, "rises"))
+    (less, verb), (_, mostly) = sorted(ways, key=lambda way: way[0].steps)
     return (
-        f"When only {name} rises, {answer} {verb} somewhere in {_percent(less.rows)} of rows "
+        f"When only {name} rises, {answer} mostly {mostly}, but it {verb} somewhere in {_percent(less.rows)} of rows "
         f"({_percent(less.interval[0])} to {_percent(less.interval[1])}) and at {_percent(less.steps)} of steps ({looked}); "
         f"{_worst(less)}."
     )
@@ -116,7 +128,7 @@ def _worst(moves: Moves) -> str:
 
 
 def _percent(share: float) -> str:
-    digits = 1 if 0 < share < 0.1 or 0.99 < share < 1 else 0
+    digits = 1 if 0 < share < 0.1 or 0.99 < share < 0.9995 else 0
     return f"{100 * share:.{digits}f} %"
 
 

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from salience.core.errors import ConfigError, nearest
 from salience.training.coherence import per_example, signs
-from salience.training.coherence.per_example import Loss
+from salience.training.coherence.ghost import ghost
+from salience.training.coherence.per_example import Loss, guessed_examples
 from salience.training.coherence.quiet import quiet
 from salience.training.coherence.result import TOLERANCE, Coherence, summarise
 from salience.training.coherence.totals import GROUPS, Gradients, Totals
+from salience.training.coherence.trace import Untraceable
 
 METHODS = ("exact", "per_example", "signs")
 
@@ -26,6 +29,7 @@ def coherence(
     draws: int = 8,
     groups: int = GROUPS,
     tolerance: float = TOLERANCE,
+    check: int = 2,
     seed: int = 0,
 ) -> Coherence:
     """Measure how much the gradients of examples agree, at the present weights.
@@ -45,6 +49,8 @@ def coherence(
         draws: random signs of an example.
         groups: groups of batches that the interval resamples; each holds a copy of the parameters.
         tolerance: an example is active if its norm is above this share of the root mean square.
+        check: examples of the first batch that ``"exact"`` also measures alone; where they differ (the examples of
+            a batch depend on each other, or code hides what it does) it measures all of them alone, and says so.
         seed: seed of signs, masks and resamples.
 
     Raises:
@@ -61,16 +67,74 @@ def coherence(
     with quiet(module, train=train, seed=seed) as notes, torch.enable_grad():
         if method == "signs":
             return signs.estimate(module, checked, batches, names, draws=draws, seed=seed, notes=notes)
+        exact = Exact(module, checked, names, method, check)
         totals = Totals(groups)
         for batch in batches:
-            totals.add(_gradients(module, checked, batch, names))
+            totals.add(exact.gradients(batch))
     if not totals.squares:
         raise ConfigError("There is no batch to measure coherence on", "", "Give at least one batch.")
-    return summarise(totals, method=method, tolerance=tolerance, seed=seed, notes=notes)
+    return summarise(
+        totals, method=exact.method, tolerance=tolerance, seed=seed, reason=exact.reason, notes=notes
+    )
 
 
-def _gradients(module: nn.Module, loss: Loss, batch: Any, names: dict[str, nn.Parameter]) -> Gradients:
-    return per_example.loop(module, loss, batch, loss(module, batch), names)
+class Exact:
+    """Measure batches exactly: from one pass where that can be done, else by single examples.
+
+    Args:
+        module: the model.
+        loss: one loss an example.
+        names: the parameters, by name.
+        method: ``"exact"`` or ``"per_example"``.
+        check: examples of the first batch that are measured alone as well.
+    """
+
+    def __init__(
+        self, module: nn.Module, loss: Loss, names: dict[str, nn.Parameter], method: str, check: int
+    ) -> None:
+        self.module, self.loss, self.names = module, loss, names
+        self.method, self.reason, self.to_check = method, "", check
+
+    def gradients(self, batch: Any) -> Gradients:
+        """Return what one batch gives."""
+        if self.method == "exact":
+            try:
+                return self._one_pass(batch)
+            except Untraceable as error:
+                self.method = "per_example"
+                self.reason = f"Measured one example after the other: {error}."
+        with torch.no_grad():
+            examples = len(self.loss(self.module, batch))
+        return per_example.loop(self.module, self.loss, batch, examples, self.names)
+
+    def _one_pass(self, batch: Any) -> Gradients:
+        state = torch.get_rng_state()
+        found = ghost(self.module, lambda: self.loss(self.module, batch), self.names, guessed_examples(batch))
+        if self.to_check:
+            rows = np.unique(np.linspace(0, found.examples - 1, self.to_check).round().astype(int))
+            after = torch.get_rng_state()
+            torch.set_rng_state(state)
+            alone = per_example.loop(self.module, self.loss, batch, found.examples, self.names, rows)
+            torch.set_rng_state(after)
+            self._compare(found, alone, rows)
+            self.to_check = 0
+        return found
+
+    def _compare(self, found: Gradients, alone: Gradients, rows: np.ndarray) -> None:
+        for name, expected in alone.squares.items():
+            got = found.squares[name][rows]
+            precise = self.names[name].dtype == torch.float64
+            near = torch.allclose(
+                got,
+                expected,
+                rtol=1e-6 if precise else 2e-2,
+                atol=self._scale(found) * (1e-12 if precise else 1e-5),
+            )
+            if not near:
+                raise Untraceable(f"a single example has another gradient of {name!r} than in its batch")
+
+    def _scale(self, found: Gradients) -> float:
+        return float(sum(found.squares.values()).mean())
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

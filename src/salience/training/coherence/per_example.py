@@ -1,11 +1,11 @@
 """Gradients of single examples, one after the other or vectorised by torch.func: exact for any module, and slow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from salience.training.coherence.totals import Gradients
 
@@ -24,8 +24,19 @@ def pieces(batch: Any, examples: int) -> list[Any] | None:
     ]
 
 
+def guessed_examples(batch: Any) -> int:
+    """Return the commonest length of a batch's tensors; 0 where it has none."""
+    lengths = [len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim]
+    return max(set(lengths), key=lengths.count, default=0)
+
+
 def loop(
-    module: nn.Module, loss: Loss, batch: Any, losses: Tensor, names: dict[str, nn.Parameter]
+    module: nn.Module,
+    loss: Loss,
+    batch: Any,
+    examples: int,
+    names: dict[str, nn.Parameter],
+    rows: Iterable[int] | None = None,
 ) -> Gradients:
     """Return sums and squared norms by one backward pass an example.
 
@@ -35,16 +46,29 @@ def loop(
         module: the model.
         loss: gives one loss an example.
         batch: what ``loss`` takes.
-        losses: its value for the batch, with its graph.
+        examples: number of examples in it.
         names: the parameters, by name.
+        rows: examples that are wanted; all if none.
     """
-    parameters = list(names.values())
+    wanted = list(range(examples) if rows is None else rows)
+    cut = pieces(batch, examples)
+    if cut is None:
+        losses = loss(module, batch)
+        ones = (losses[i] for i in wanted)
+    else:
+        ones = (loss(module, cut[i]).sum() for i in wanted)
+    return _gathered(ones, len(wanted), names, keep=cut is None)
+
+
+def _gathered(
+    losses: Iterable[Tensor], examples: int, names: dict[str, nn.Parameter], keep: bool
+) -> Gradients:
     sums = {name: torch.zeros_like(p, dtype=wide(p)) for name, p in names.items()}
-    squares = {name: torch.zeros(len(losses), dtype=torch.float64) for name in names}
-    cut = pieces(batch, len(losses))
-    for i in range(len(losses)):
-        one = losses[i] if cut is None else loss(module, cut[i]).sum()
-        found = torch.autograd.grad(one, parameters, retain_graph=cut is None, allow_unused=True)
+    squares = {name: torch.zeros(examples, dtype=torch.float64) for name in names}
+    for i, one in enumerate(losses):
+        if not one.requires_grad:
+            continue
+        found = torch.autograd.grad(one, list(names.values()), retain_graph=keep, allow_unused=True)
         for name, gradient in zip(names, found, strict=True):
             if gradient is not None:
                 gradient = gradient.detach().to(wide(gradient))

@@ -277,7 +277,7 @@ def test_a_failed_trial_is_recorded_with_its_reason(tmp_path, monkeypatch):
 def test_a_search_where_all_fails_says_why(tmp_path):
     space = SMALL | {"fixed": SMALL["fixed"] | {"model.fusion": {"name": "mlp", "args": {"wide": 3}}}}
     with pytest.raises(
-        SalienceError, match="first 3 trials failed.*unexpected keyword argument 'wide'"
+        SalienceError, match=r"first 3 trials failed.*unexpected keyword argument 'wide'"
     ) as error:
         small(tmp_path, space=space, trials=5)
     assert error.value.code == "SAL-T003"

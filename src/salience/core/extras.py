@@ -14,9 +14,13 @@ EXTRAS: dict[str, tuple[str, str, str]] = {  # import name → (distribution, lo
     "captum": ("captum", "0.8", "bench"),
     "datasketch": ("datasketch", "1.6", "corpus"),
     "rtdl_num_embeddings": ("rtdl_num_embeddings", "0.0.12", "bench"),
+    "catboost": ("catboost", "1.2", "bench"),
+    "lightgbm": ("lightgbm", "4.7", "bench"),
+    "xgboost": ("xgboost-cpu", "3", "bench"),
     "optuna": ("optuna", "5", "tune"),
     "triton": ("triton", "3.4", "gpu"),
 }
+OTHER_NAMES = {"xgboost-cpu": "xgboost"}  # the same package, built with more
 
 
 def version_tuple(text: str) -> tuple[int, ...]:
@@ -38,10 +42,16 @@ def require(name: str) -> ModuleType:
     """
     distribution, lowest, extra = EXTRAS[name]
     line = f"Run: pip install 'salience[{extra}]'"
-    try:
-        found = metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        raise MissingExtraError(f"The package {distribution} is not installed", "", line) from None
+    found = _version(distribution) or _version(OTHER_NAMES.get(distribution, distribution))
+    if found is None:
+        raise MissingExtraError(f"The package {distribution} is not installed", "", line)
     if version_tuple(found) < version_tuple(lowest):
         raise MissingExtraError(f"{distribution} is too old", f"Found {found}, need {lowest}.", line)
     return import_module(name)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

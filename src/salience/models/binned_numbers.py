@@ -78,6 +78,11 @@ class BinnedNumbers(NumberEncoder):
         """
         self.places = used.flatten().nonzero().squeeze(1)
         self.token_dim, self.dim = used.shape[1], len(self.places)
+        self._column_dims = used.sum(1).tolist()
+
+    def column_dims(self) -> list[int]:
+        """Return how many places of the row vector each column takes, in order."""
+        return super().column_dims() if self.places is None else self._column_dims
 
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Return the tokens as they are, and flattened, without padding."""

@@ -44,6 +44,10 @@ class FourierNumbers(PlainNumbers):
         super().__init__(columns, **policies)
         self.n_frequencies, self.sigma, self.dim = n_frequencies, sigma, 2 * n_frequencies
 
+    def column_dims(self) -> list[int]:
+        """Return the size of the row vector: it belongs to all columns together."""
+        return [self.dim]
+
     def make_embedding(self, learned: dict[str, Any]) -> nn.Module:
         """Return the numbers themselves, and draw the projection that :meth:`encode` applies."""
         self.waves = FourierFeatures(len(self.columns), self.n_frequencies, self.sigma)

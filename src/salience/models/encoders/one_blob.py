@@ -45,6 +45,11 @@ class OneBlobNumbers(BinnedNumbers):
         super().__init__(columns, n_bins, n_bins, **options)
         self.gamma, self.binary = gamma, binary
 
+    @property
+    def monotone(self) -> bool:
+        """A thermometer rises step by step; the blob moves from bin to bin."""
+        return self.binary
+
     def make_embedding(self, learned: dict[str, Any]) -> nn.Module:
         """Return the code of the fitted bins."""
         edges = [np.array(e) for e in learned["edges"]]

@@ -42,10 +42,14 @@ class OneHotEncoder(CategoryEncoder):
 
     def _build(self, values: list[list[str]]) -> None:
         self._index_values(values)
-        sizes = [len(known) + 2 for known in values]
+        sizes = self._column_dims = [len(known) + 2 for known in values]
         self.token_dim, self.dim = max(sizes), sum(sizes)
         places = torch.cat([i * self.token_dim + torch.arange(size) for i, size in enumerate(sizes)])
         self.register_buffer("places", places, persistent=False)
+
+    def column_dims(self) -> list[int]:
+        """Return how many places of the row vector each column takes, in order."""
+        return self._column_dims
 
     def _vectors(self, index: Tensor) -> Float[Tensor, "batch column dim"]:
         return F.one_hot(index - self.starts, self.token_dim).float()

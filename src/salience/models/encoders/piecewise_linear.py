@@ -59,6 +59,11 @@ class PiecewiseLinearEncoder(BinnedNumbers):
         super().__init__(columns, dim, n_bins, bins, scaling=scaling, **options)
         self.version, self.stages = version, stages(layers)
 
+    @property
+    def monotone(self) -> bool:
+        """Ramps rise; layers behind them may turn that round."""
+        return not self.stages
+
     def make_embedding(self, learned: dict[str, Any]) -> nn.Module:
         """Return the embedding of the fitted bins, or the plain encoding laid out as tokens."""
         edges = [np.array(e) for e in learned["edges"]]

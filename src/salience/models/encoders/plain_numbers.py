@@ -36,6 +36,11 @@ class PlainNumbers(NumberEncoder):
     def __init__(self, columns: list[str], **policies: Any) -> None:
         super().__init__(columns, 1, **policies)
 
+    @property
+    def monotone(self) -> bool:
+        """Scaling keeps the order."""
+        return True
+
     def make_embedding(self, learned: dict[str, Any]) -> nn.Module:
         """Return a module that only gives each number an axis of its own."""
         return nn.Unflatten(1, (len(self.columns), 1))

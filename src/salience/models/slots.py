@@ -115,6 +115,13 @@ class Encoder(nn.Module, ABC):
         size = getattr(self, "token_dim", self.dim)
         return [size] * (self.dim // size)
 
+    @property
+    def monotone(self) -> bool:
+        """Whether each place of a column's part of the row vector depends on its cell alone and never falls when the
+        cell rises, whatever the weights; what a learned vector of a missing cell gives has no place in that order.
+        """
+        return False
+
     @abstractmethod
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Return tokens in context, and one vector a row."""
@@ -185,6 +192,9 @@ class Fusion(nn.Module, ABC):
         self, vectors: dict[str, Float[Tensor, "batch _"]], tokens: dict[str, Tokens]
     ) -> Float[Tensor, "batch *member dim"]:
         """Return one vector a row, or one a row and member."""
+
+    def bind(self, encoders: dict[str, Encoder], head: "Head") -> None:
+        """Look at the parts of the model once all are built, for a fusion that depends on them; nothing by default."""
 
 
 class Head(nn.Module, ABC):

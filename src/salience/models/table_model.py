@@ -129,6 +129,7 @@ class TableModel(nn.Module):
         if self.schema.task == "classification":
             args |= {"class_weights": class_weights, "label_smoothing": self.config.label_smoothing}
         self.head = registry.load("head", self.schema.task)(self.fusion.dim, self.n_outputs, **args)
+        self.fusion.bind(dict(self.encoders), self.head)
 
     def state(self) -> dict[str, Any]:
         """Return what the encoders learned besides tensors."""

@@ -48,8 +48,10 @@ def _ready(frame: pd.DataFrame, train: pd.DataFrame, words: list[str], library: 
     """Return the columns as a library wants them: categories of the training rows, or text for CatBoost."""
     if library == "catboost":
         return frame.assign(**{c: frame[c].fillna("missing").astype(str) for c in words})
-    kinds = {c: pd.CategoricalDtype(sorted(train[c].dropna().astype(str).unique())) for c in words}
-    return frame.assign(**{c: frame[c].astype("object").astype(kinds[c]) for c in words})
+    known = {c: sorted(train[c].dropna().unique()) for c in words}  # an unseen value counts as missing
+    return frame.assign(
+        **{c: pd.Categorical(frame[c].where(frame[c].isin(known[c])), known[c]) for c in words}
+    )
 
 
 def _catboost(

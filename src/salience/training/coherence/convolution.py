@@ -1,113 +1,133 @@
-"""Gradients of single examples of a convolution's weight."""
+"""Gradients of single examples of a convolution's weight, in any number of dimensions."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from salience.training.coherence.parts import Outer, Part
+from salience.training.coherence.parts import Part
 
-CHUNK_BYTES = 2**22
+FEW_CELLS = 64
+CHUNK_BYTES = (
+    2**26
+)  # of unfolded inputs on an accelerator; a processor takes one example at a time, in its cache
 
 
 @dataclass
 class Convolution(Part):
-    """A use of a 2-D convolution's weight; a 1-D one has height 1.
+    """A use of a convolution's weight.
 
     Attributes:
-        x: inputs, padded.
+        x: inputs, padded, the channels last.
         g: gradients of the outputs.
-        shape: (out, in / groups, height, width) of the weight.
-        stride, dilation: of rows and columns.
-        groups: independent groups of channels.
+        shape: (out, in / groups, kernel …) of the weight.
+        stride, dilation: along each axis.
     """
 
-    x: Float[Tensor, "batch channel row column"]
-    g: Float[Tensor, "batch out row column"]
-    shape: tuple[int, int, int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
+    x: Float[Tensor, "batch group *cell channel"]
+    g: Float[Tensor, "batch group out *cell"]
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
 
     @property
     def examples(self) -> int:
         """Return the number of examples."""
         return len(self.x)
 
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Return the size of the kernel."""
+        return self.shape[2:]
+
     def reduced(self) -> tuple[Tensor, Tensor]:
         """Return squared norms and the sum.
 
-        The weight's gradient is written out for a few examples at a time, one place of the kernel after the other. Where
-        the picture has few cells and the weight many numbers, the Gram form is used instead, which needs no such memory.
+        The weight's gradient is written out for one example after the other; that takes as many multiplications as
+        their sum, which needs no pass of its own. Where the output has few cells, the Gram form is cheaper.
         """
-        cells = self.g.shape[2] * self.g.shape[3]
-        columns, outs = self.shape[1] * self.shape[2] * self.shape[3], self.shape[0] // self.groups
-        if 2 * cells * (columns + outs) > columns * outs:
+        cells, outs = math.prod(self.g.shape[3:]), self.g.shape[2]
+        entered = math.prod(self.x.shape[2:-1])
+        columns = self.shape[1] * math.prod(self.kernel)
+        gram = entered**2 * self.shape[1] + cells**2 * (outs + math.prod(self.kernel))
+        if cells > FEW_CELLS or 2 * gram > cells * columns * outs:
             return self._written_out()
-        unfolded = self._unfolded(0, self.examples)
-        squares = unfolded.reduced()[0] if cells == 1 else _gram(unfolded)
-        total = torch.nn.grad.conv2d_weight(
-            self.x, self.shape, self.g, self.stride, 0, self.dilation, self.groups
-        )
-        return squares, total
+        return self._gram(), self._sum()
 
     def _written_out(self) -> tuple[Tensor, Tensor]:
-        a_row = (self.x[0].numel() + self.g[0].numel()) * self.x.element_size()
-        rows = max(1, CHUNK_BYTES // a_row)
-        squares = self.x.new_empty(self.examples)
-        total = self.x.new_zeros(self.shape)
-        for start in range(0, self.examples, rows):
-            stop = min(start + rows, self.examples)
-            block = self.places(start, stop)
-            squares[start:stop] = torch.linalg.vecdot(block, block).sum((0, 2, 3))
-            total += _ordered(block.sum(1, keepdim=True), self.shape)[0]
-        return squares, total
+        squares, total = [], None
+        for start in range(0, self.examples, self._rows()):
+            block = self._products(slice(start, start + self._rows()))
+            squares.append(torch.linalg.vector_norm(block.flatten(1), dim=1).square())
+            total = (
+                block.sum(0) if total is None else total.add_(block.sum(0) if len(block) > 1 else block[0])
+            )
+        return torch.cat(squares), self._ordered(total[None])[0]
+
+    def _rows(self) -> int:
+        if not self.x.is_cuda:
+            return 1
+        one = self.shape[1] * math.prod(self.kernel) * math.prod(self.g.shape[3:]) * self.x.element_size()
+        return max(1, CHUNK_BYTES // one)
 
     def block(self, start: int, stop: int) -> Tensor:
         """Return the weight's gradient of some examples."""
-        return _ordered(self.places(start, stop), self.shape)
+        return self._ordered(self._products(slice(start, stop)))
 
-    def places(self, start: int, stop: int) -> Float[Tensor, "place batch group out in"]:
-        """Return the gradient of some examples, the places of the kernel first."""
-        if self.stride == (1, 1):
-            return self._shifted(self.x[start:stop], self.g[start:stop])
-        unfolded = self._unfolded(start, stop)
-        found = (unfolded.g.mT @ unfolded.a).unflatten(3, (self.shape[1], -1))
-        return found.permute(4, 0, 1, 2, 3)
+    def _ordered(self, block: Float[Tensor, "batch group out column"]) -> Tensor:
+        shaped = block.unflatten(3, (*self.kernel, self.shape[1])).flatten(1, 2)
+        return shaped.movedim(-1, 2)
 
-    def _shifted(self, x: Tensor, g: Tensor) -> Tensor:
-        """Multiply the output's gradient with the input, moved by each place of the kernel: no copy of the input.
+    def _products(self, rows: slice) -> Float[Tensor, "batch group out column"]:
+        return self.g[rows].flatten(3) @ self._patches(self.x[rows])
 
-        In rows laid end to end a place is one offset; the columns by which the output is narrower get gradient 0.
-        """
-        width = x.shape[3]
-        length = (g.shape[2] - 1) * width + g.shape[3]
-        out = F.pad(g, (0, width - g.shape[3])).unflatten(1, (self.groups, -1)).flatten(3)[..., :length]
-        flat = x.unflatten(1, (self.groups, -1)).flatten(3)
-        offsets = [
-            i * self.dilation[0] * width + j * self.dilation[1]
-            for i in range(self.shape[2])
-            for j in range(self.shape[3])
-        ]
-        outs = out.flatten(0, 1)
-        found = x.new_empty(len(offsets), len(outs), outs.shape[1], self.shape[1])
-        for place, offset in enumerate(offsets):
-            moved = flat[..., offset : offset + length].flatten(0, 1).mT
-            torch.bmm(outs, moved, out=found[place])
-        return found.unflatten(1, (-1, self.groups))
+    def _patches(self, x: Tensor) -> Float[Tensor, "batch group cell column"]:
+        """Return what the kernel sees at each cell, kernel before channel, so that runs of channels are copied."""
+        lead, inner = x.stride()[:2], x.stride()[2:-1]
+        steps = [s * n for s, n in zip(inner, self.stride, strict=True)]
+        apart = [s * n for s, n in zip(inner, self.dilation, strict=True)]
+        sizes = (*x.shape[:2], *self.g.shape[3:], *self.kernel, x.shape[-1])
+        seen = x.as_strided(sizes, (*lead, *steps, *apart, x.stride(-1)), x.storage_offset())
+        return seen.reshape(*x.shape[:2], math.prod(self.g.shape[3:]), -1)
 
-    def _unfolded(self, start: int, stop: int) -> Outer:
-        x, g = self.x[start:stop], self.g[start:stop]
-        patches = F.unfold(x, self.shape[2:], self.dilation, 0, self.stride)
-        a = patches[..., : g.shape[2] * g.shape[3]].unflatten(1, (self.groups, -1)).mT
-        return Outer(a, g.flatten(2).unflatten(1, (self.groups, -1)).mT, self.shape)
+    def _sum(self) -> Tensor:
+        whole = self._patches(self.x).transpose(0, 1).flatten(1, 2)
+        return self._ordered((self.g.flatten(3).movedim(0, 2).flatten(2) @ whole)[None])[0]
+
+    def _gram(self) -> Tensor:
+        """Return ⟨A Aᵀ, G Gᵀ⟩. Products of patches are sums of products of cells, one for each place of the kernel."""
+        cells = self.x.flatten(2, -2)
+        plane = self.x.shape[2:-1]
+        products = (cells @ cells.mT).unflatten(3, plane).unflatten(2, plane)
+        patches = None
+        for place in (
+            torch.cartesian_prod(*(torch.arange(k) for k in self.kernel)).reshape(-1, len(plane)).tolist()
+        ):
+            seen = tuple(
+                slice(at * d, at * d + s * (n - 1) + 1, s)
+                for at, d, s, n in zip(place, self.dilation, self.stride, self.g.shape[3:], strict=True)
+            )
+            part = products[(slice(None), slice(None), *seen, *seen)]
+            patches = part.clone() if patches is None else patches.add_(part)
+        outs = self.g.flatten(3)
+        return (patches.reshape(*outs.shape[:2], outs.shape[3], -1) * (outs.mT @ outs)).sum((1, 2, 3))
 
 
-def _ordered(places: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return places.permute(1, 2, 3, 4, 0).reshape(-1, *shape)
-
-
-def _gram(part: Outer) -> Tensor:
-    return ((part.a @ part.a.mT) * (part.g @ part.g.mT)).sum((1, 2, 3))
+def convolution_part(
+    x: Float[Tensor, "batch channel *cell"],
+    g: Float[Tensor, "batch out *cell"],
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Convolution:
+    """Return the part of a use: the input padded by these cells before and after, its channels moved to the end."""
+    split = x.unflatten(1, (groups, -1)).movedim(2, -1)
+    plane = [size + before + after for size, (before, after) in zip(x.shape[2:], padding, strict=True)]
+    padded = x.new_zeros(len(x), groups, *plane, split.shape[-1])
+    inner = tuple(slice(b, b + size) for size, (b, _) in zip(x.shape[2:], padding, strict=True))
+    padded[(slice(None), slice(None), *inner)] = split
+    return Convolution(padded, g.unflatten(1, (groups, -1)), shape, stride, dilation)

@@ -40,6 +40,11 @@ class Part(ABC):
         return reduce_blocks(self.block, self.examples, self.shape)
 
 
+def squared(tensor: Tensor, axis: int) -> Tensor:
+    """Return the squared norm along an axis, without a squared copy."""
+    return torch.linalg.vector_norm(tensor, dim=axis).square()
+
+
 def reduce_blocks(block, examples: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Return squared norms and the sum of gradients that are written out block by block."""
     numbers = 1
@@ -49,7 +54,7 @@ def reduce_blocks(block, examples: int, shape: tuple[int, ...]) -> tuple[Tensor,
     squares, total = [], None
     for start in range(0, examples, rows):
         found = block(start, min(start + rows, examples))
-        squares.append(found.flatten(1).square().sum(1))
+        squares.append(squared(found.flatten(1), 1))
         total = found.sum(0) if total is None else total + found.sum(0)
     return torch.cat(squares), total
 
@@ -76,7 +81,7 @@ class Dense(Part):
 
     def reduced(self) -> tuple[Tensor, Tensor]:
         """Return squared norms and the sum."""
-        return self.values.flatten(1).square().sum(1), self.values.sum(0)
+        return squared(self.values.flatten(1), 1), self.values.sum(0)
 
 
 @dataclass
@@ -113,7 +118,7 @@ class Outer(Part):
         """
         tokens, dims = self.a.shape[2], (self.a.shape[3], self.g.shape[3])
         if tokens == 1:
-            squares = (self.a.square().sum(3) * self.g.square().sum(3)).sum((1, 2))
+            squares = (squared(self.a, 3) * squared(self.g, 3)).sum((1, 2))
             return squares, self._sum()
         if tokens * sum(dims) > GRAM_SPEED * dims[0] * dims[1]:
             return super().reduced()
@@ -122,6 +127,8 @@ class Outer(Part):
 
     def _sum(self) -> Tensor:
         first, second = (self.a, self.g) if self.turned else (self.g, self.a)
+        if first.shape[1] == 1:
+            return (first.flatten(0, 2).mT @ second.flatten(0, 2)).reshape(self.shape)
         one, other = (t.transpose(0, 1).flatten(1, 2) for t in (first, second))
         return (one.mT @ other).reshape(self.shape)
 
@@ -162,7 +169,7 @@ class Rows(Part):
         keys, position = torch.unique(self.example * self.shape[0] + self.index, return_inverse=True)
         rows = self.g.new_zeros(len(keys), self.g.shape[1]).index_add_(0, position, self.g)
         squares = self.g.new_zeros(self.examples)
-        squares.index_add_(0, keys // self.shape[0], rows.square().sum(1))
+        squares.index_add_(0, keys // self.shape[0], squared(rows, 1))
         total = self.g.new_zeros(self.shape[0], self.g.shape[1])
         total.index_add_(0, keys % self.shape[0], rows)
         return squares, total.view(self.shape)

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from salience.training.coherence.convolution import Convolution
+from salience.training.coherence.convolution import convolution_part
 from salience.training.coherence.parts import Dense, Outer, Part, Rows, wide
 from salience.training.coherence.trace import SPREADS, Untraceable, Use
 
@@ -108,7 +107,7 @@ def _fold(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def convolution(use: Use, grad: Tensor, examples: int) -> Parts | None:
-    """``F.conv1d`` and ``F.conv2d`` with groups, stride, dilation and padding."""
+    """``F.conv1d``, ``F.conv2d`` and ``F.conv3d`` with groups, stride, dilation and padding."""
     x, weight, bias = (_argument(use, i, n) for i, n in enumerate(("input", "weight", "bias")))
     if use.is_weight(x) or use.is_batched(weight) or x.ndim != weight.ndim:
         return None
@@ -124,54 +123,21 @@ def convolution(use: Use, grad: Tensor, examples: int) -> Parts | None:
 
 
 def _convolved(use: Use, x: Tensor, g: Tensor, weight: Tensor) -> Part:
-    plane = weight.ndim == 4
-    stride, padding, dilation = (
-        _pair(_argument(use, 3 + i, n, d), d, plane)
-        for i, (n, d) in enumerate((("stride", 1), ("padding", 0), ("dilation", 1)))
-    )
-    if not plane:
-        x, g, shape = x.unsqueeze(2), g.unsqueeze(2), (*weight.shape[:2], 1, weight.shape[2])
+    axes = weight.ndim - 2
+    stride, dilation = (_sizes(_argument(use, i, n, 1), axes) for i, n in ((3, "stride"), (5, "dilation")))
+    asked = _argument(use, 4, "padding", 0)
+    if asked == "same":
+        whole = [(k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        padding = tuple((n // 2, n - n // 2) for n in whole)
     else:
-        shape = tuple(weight.shape)
-    x = _padded(x, padding, shape[2:], dilation)
-    part = Convolution(x, g, shape, stride, dilation, _argument(use, 6, "groups", 1))
-    return part if plane else Reshaped(part, tuple(weight.shape))
+        padding = tuple((n, n) for n in _sizes(0 if asked == "valid" else asked, axes))
+    groups = _argument(use, 6, "groups", 1)
+    return convolution_part(x, g, tuple(weight.shape), stride, padding, dilation, groups)
 
 
-def _pair(value: Any, default: int, plane: bool) -> Any:
-    if isinstance(value, str):
-        return value
-    values = tuple(value) if isinstance(value, tuple | list) else (value,) * (2 if plane else 1)
-    if plane:
-        return values if len(values) == 2 else values * 2
-    return default, values[0]
-
-
-def _padded(x: Tensor, padding: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
-    if padding == "valid":
-        return x
-    if padding == "same":
-        whole = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-        (top, left) = (n // 2 for n in whole)
-        return F.pad(x, (left, whole[1] - left, top, whole[0] - top))
-    rows, columns = padding
-    return F.pad(x, (columns, columns, rows, rows)) if rows or columns else x
-
-
-class Reshaped(Part):
-    """A part whose weight has another shape."""
-
-    def __init__(self, part: Part, shape: tuple[int, ...]) -> None:
-        self.part, self.shape, self.examples = part, shape, part.examples
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Return some examples."""
-        return self.part.block(start, stop).reshape(stop - start, *self.shape)
-
-    def reduced(self) -> tuple[Tensor, Tensor]:
-        """Return squared norms and the sum."""
-        squares, total = self.part.reduced()
-        return squares, total.reshape(self.shape)
+def _sizes(value: Any, axes: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values if len(values) == axes else values * axes
 
 
 def embedding(use: Use, grad: Tensor, examples: int) -> Parts | None:
@@ -247,8 +213,8 @@ def norm(use: Use, grad: Tensor, examples: int) -> Parts | None:
     if use.is_weight(bound.get("weight")):
         without = bound | {name: None for name in ("weight", "bias") if name in names}
         normal = use.func(x.detach(), **without)
-        shape = bound["weight"].shape
-        parts[id(bound["weight"])] = Dense(_channels(use, wide(grad) * wide(normal), shape, examples))
+        values = wide(normal).mul_(wide(grad))
+        parts[id(bound["weight"])] = Dense(_channels(use, values, bound["weight"].shape, examples))
     if use.is_weight(bound.get("bias")):
         parts[id(bound["bias"])] = Dense(_channels(use, wide(grad), bound["bias"].shape, examples))
     return parts
@@ -325,7 +291,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(SPREADS, spread),
     "linear": linear,
     "matmul": matmul, "__matmul__": matmul, "mm": matmul, "addmm": matmul, "bmm": matmul, "baddbmm": matmul,
-    "conv1d": convolution, "conv2d": convolution,
+    "conv1d": convolution, "conv2d": convolution, "conv3d": convolution,
     "embedding": embedding, "__getitem__": lookup, "index_select": lookup, "embedding_bag": embedding_bag,
     **dict.fromkeys(NORMS, norm),
     **dict.fromkeys(ELEMENTWISE, elementwise),

@@ -1,11 +1,12 @@
 """Gradient coherence: how much the gradients of examples agree, a number that says why a network generalises."""
 
+from salience.training.coherence.alignment import Alignment, alignment, stiffness
 from salience.training.coherence.law import MiniBatchCoherence, batch_alpha, example_alpha
 from salience.training.coherence.measure import coherence
 from salience.training.coherence.result import Coherence, Share
 from salience.training.coherence.tables import table_batches, table_loss, table_order
 
 __all__ = [
-    "Coherence", "MiniBatchCoherence", "Share", "batch_alpha", "coherence", "example_alpha", "table_batches", "table_loss",
-    "table_order",
+    "Alignment", "Coherence", "MiniBatchCoherence", "Share", "alignment", "batch_alpha", "coherence", "example_alpha",
+    "stiffness", "table_batches", "table_loss", "table_order",
 ]  # fmt: skip

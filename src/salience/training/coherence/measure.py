@@ -63,11 +63,11 @@ def coherence(
     if method not in METHODS:
         raise ConfigError(f"Unknown method {method!r}", "", nearest(method, METHODS))
     names = trainable(module)
-    checked = _checked(loss)
+    vector = checked(loss)
     with quiet(module, train=train, seed=seed) as notes, torch.enable_grad():
         if method == "signs":
-            return signs.estimate(module, checked, batches, names, draws=draws, seed=seed, notes=notes)
-        exact = Exact(module, checked, names, method, check)
+            return signs.estimate(module, vector, batches, names, draws=draws, seed=seed, notes=notes)
+        exact = Exact(module, vector, names, method, check)
         totals = Totals(groups)
         for batch in batches:
             totals.add(exact.gradients(batch))
@@ -149,8 +149,10 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def _checked(loss: Loss) -> Callable[[nn.Module, Any], torch.Tensor]:
-    def checked(module: nn.Module, batch: Any) -> torch.Tensor:
+def checked(loss: Loss) -> Callable[[nn.Module, Any], torch.Tensor]:
+    """Return the loss, which refuses anything but one number an example."""
+
+    def vector(module: nn.Module, batch: Any) -> torch.Tensor:
         losses = loss(module, batch)
         if losses.ndim != 1 or not len(losses):
             raise ConfigError(
@@ -160,4 +162,4 @@ def _checked(loss: Loss) -> Callable[[nn.Module, Any], torch.Tensor]:
             )
         return losses
 
-    return checked
+    return vector

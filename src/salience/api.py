@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import salience
 from salience.audit import engine as audit_engine
 from salience.audit.context import AuditContext
+from salience.audit.labels import SuspectLabels, suspect_labels
 from salience.core import metrics
 from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
 from salience.core.finding import Finding
@@ -213,6 +214,7 @@ class Predictor:
         folder: Path | None,
         limit: float | None,
         watch: Callable[[float], None] | None = None,
+        watchers: Sequence[Any] = (),
     ) -> tuple[TableModel, History]:
         """Train one model; what its encoders need trained first is trained the same way, within half of the time."""
         config, started = self.config, time.perf_counter()
@@ -247,6 +249,7 @@ class Predictor:
             seed=config.seed,
             folder=folder,
             time_limit=None if limit is None else limit - (time.perf_counter() - started),
+            watchers=watchers,
         )
         return model, trainer.fit(model.prepare(rows), target, evaluate, decides, better)
 
@@ -445,6 +448,40 @@ class Predictor:
         rows = truth.to_dict("records")
         return [replace(e, truth=row[e.target_column]) for e, row in zip(explanations, rows, strict=True)]
 
+    def suspect_labels(self, source: Any = None, *, folds: int = 5, control: bool = True) -> SuspectLabels:
+        """Rank rows by how much the other rows speak against their label.
+
+        New models of the predictor's options are trained, each without a part of the rows; the predictor itself need not
+        be trained, and is left as it is. See :func:`salience.audit.labels.suspect_labels`.
+
+        Args:
+            source: rows with their target, as for :meth:`fit`; those that the predictor was trained on if none.
+            folds: number of models, at least 3.
+            control: train as many again with 5 % of the labels changed on purpose, and say how many are found.
+        """
+        frame = self._train_rows() if source is None else readers.read(source, target=self.config.target)
+        helper = Predictor.of(replace(self.config, seeds=1))
+        schema = self.schema or helper.infer(frame)
+        raw = frame if isinstance(frame, pd.DataFrame) else frame.frame
+        helper.schema = schema.fitted(raw)
+        model = TableModel(helper.schema, self.config.model)
+
+        def fit(
+            rows: pd.DataFrame, held: pd.DataFrame, watchers: Sequence[Any]
+        ) -> tuple[TableModel, History]:
+            return helper._train(helper.schema, self.config.model, rows, held, None, None, watchers=watchers)
+
+        return suspect_labels(model, raw, fit=fit, folds=folds, control=control, seed=self.config.seed)
+
+    def _train_rows(self) -> pd.DataFrame:
+        if self.train_rows is None:
+            raise NotFittedError(
+                "There are no training rows to look at",
+                "A predictor that was loaded from disk does not hold them.",
+                "Give the rows.",
+            )
+        return self.train_rows
+
     def audit(
         self, rows: Any, *, checks: Sequence[str] | None = None, explain_rows: int | None = None
     ) -> Report:
@@ -466,6 +503,7 @@ class Predictor:
         context = AuditContext(
             self.model, self.schema, frames, explanations=tuple(explanations), cost=self.cost(),
             seed=self.config.seed, quick=self.config.audit.quick, profile=self.config.audit.profile,
+            directions=self.config.audit.directions,
         )  # fmt: skip
         findings = audit_engine.audit(context, checks or self.config.audit.checks)
         test = self.evaluate(frame)

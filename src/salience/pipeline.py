@@ -267,7 +267,7 @@ class _Run:
         context = AuditContext(
             self.predictor.model, self.predictor.schema, frames, baselines=baselines, explanations=tuple(explanations),
             cost=self.predictor.cost(), seed=config.seed, quick=config.audit.quick,
-            profile=config.audit.profile, data=self.table.sha256,
+            profile=config.audit.profile, data=self.table.sha256, directions=config.audit.directions,
         )  # fmt: skip
         findings = audit_engine.audit(context, config.audit.checks)
         write_json(self.folder / "findings.json", [finding.to_json() for finding in findings])

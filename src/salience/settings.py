@@ -55,12 +55,14 @@ class AuditConfig:
         quick: look at fewer rows and resamples.
         baselines: fit the baselines to compare with.
         profile: file with the agent profile, for the level of interpretability; see ``salience level --template``.
+        directions: column → ``increasing`` or ``decreasing``, what is known of how columns move the answer.
     """
 
     checks: tuple | None = None
     quick: bool = False
     baselines: bool = True
     profile: str | None = None
+    directions: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

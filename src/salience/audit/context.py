@@ -31,6 +31,7 @@ class AuditContext:
         evidence: what was measured elsewhere, as :class:`salience.audit.levels.Evidence`.
         data: SHA-256 of the data; empty where it is not known.
         findings: answers of the checks that ran before.
+        directions: column → ``"increasing"`` or ``"decreasing"``, what is known of how columns move the answer.
     """
 
     model: Any
@@ -45,6 +46,7 @@ class AuditContext:
     evidence: tuple = ()
     data: str = ""
     findings: tuple = ()
+    directions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.baselines = {

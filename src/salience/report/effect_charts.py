@@ -63,7 +63,7 @@ def _height(values: Sequence[float]) -> tuple[Callable[[float], float], list[flo
 
 def _grid(value: float, y: float, left: float, right: float) -> str:
     line = tag("line", x1=f"{left}%", x2=f"{right}%", y1=y, y2=y, class_="grid")
-    return line + text(tick(value), f"{left - 1}%", y + 4, writtenanchor="end", class_="muted")
+    return line + text(tick(value), f"{left - 1}%", y + 4, text_anchor="end", class_="muted")
 
 
 def _stretched(place: Sequence[float], line: dict[str, Any], y: Callable[[float], float]) -> str:
@@ -103,7 +103,7 @@ def _below(
         parts.append(tag("rect", tag("title", escape(tip)), **box, class_="other"))
     for share, label in _values(line, place, even):
         anchor = "start" if share < 0.05 else "end" if share > 0.95 else "middle"
-        parts.append(text(label, f"{x(share)}%", FOOT + 16, writtenanchor=anchor, class_="muted"))
+        parts.append(text(label, f"{x(share)}%", FOOT + 16, text_anchor=anchor, class_="muted"))
     scale = "rows (points stand evenly, not to scale)" if even else "rows"
     return [*parts, text(scale, f"{LEFT}%", FOOT + 34, class_="muted")]
 
@@ -139,13 +139,11 @@ def heat_map(title: str, description: str, pair: dict[str, Any]) -> Svg:
     every = 1 if len(across) <= 6 else 2
     for i, label in enumerate(across[::every]):
         place = f"{left + width * (i * every + 0.5):.2f}%"
-        parts.append(text(_short(label), place, top - 10, writtenanchor="middle", class_="muted"))
+        parts.append(text(_short(label), place, top - 10, text_anchor="middle", class_="muted"))
     for j, label in enumerate(reversed(down)):
         row = len(down) - 1 - j
         parts.append(
-            text(
-                _short(label), f"{left - 1}%", top + tall * (j + 0.5) + 4, writtenanchor="end", class_="muted"
-            )
+            text(_short(label), f"{left - 1}%", top + tall * (j + 0.5) + 4, text_anchor="end", class_="muted")
         )
         for i in range(len(across)):
             box = (left + width * i, top + tall * j, width, tall)
@@ -174,7 +172,7 @@ def _tile(pair: dict[str, Any], i: int, j: int, scale: float, box: tuple[float, 
         "g",
         tag("title", escape(tip)),
         tag("rect", **frame, rx=3, class_=tint),
-        text(shown, middle, y + tall / 2 + 4, writtenanchor="middle", class_="small"),
+        text(shown, middle, y + tall / 2 + 4, text_anchor="middle", class_="small"),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from salience.explain import markup
 from salience.report import svg
+from salience.report.line_chart import line_chart
 from salience.report.numbers import between, cell, is_number, number, percent, plural
 
 MAX_ROWS, GAPS_SHOWN = 200, 20
@@ -146,6 +147,18 @@ def _bars(title: str, records: Sequence[dict[str, Any]], unit: str) -> Figure:
     return Figure(title, description, drawing, table(title, records))
 
 
+def _over_time(title: str, records: Sequence[dict[str, Any]], unit: str) -> Figure:
+    axis = "epoch" if "epoch" in records[0] else "step"
+    references = {r.get("reference") for r in records}
+    reference = next(iter(references)) if len(references) == 1 else None
+    names = " and ".join(dict.fromkeys(str(r["line"]) for r in records))
+    at = "" if reference is None else f" The dashed line is at {number(reference)}."
+    description = f"{names}{f' ({unit})' if unit else ''} by {axis}. Whiskers are 95 % intervals.{at}"
+    return Figure(
+        title, description, line_chart(title, description, records, axis, reference), table(title, records), "lines"
+    )  # fmt: skip
+
+
 def _from_zero(rows: Sequence[svg.Row]) -> bool:
     """Return whether bars from zero tell the values apart; large values close together need dots."""
     sizes = [abs(row.value) for row in rows if is_number(row.value)]
@@ -157,6 +170,8 @@ DRAWINGS: tuple[tuple[set[str], Drawing], ...] = (
     ({"confidence", "observed", "low", "high", "rows"}, _reliability),
     ({"true", "predicted", "rows"}, _confusion),
     ({"slice", "difference", "low", "high"}, _gaps),
+    ({"line", "epoch", "value", "low", "high"}, _over_time),
+    ({"line", "step", "value", "low", "high"}, _over_time),
     ({"value", "low", "high"}, _bars),
 )
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from salience.ops.piecewise_linear.naive import ramps
 from salience.training.coherence.convolution import convolution_part
 from salience.training.coherence.parts import Dense, Outer, Part, Rows, wide
 from salience.training.coherence.trace import SPREADS, Untraceable, Use
@@ -287,7 +288,24 @@ def spread(use: Use, grad: Tensor, examples: int) -> Parts | None:
     )
 
 
+def piecewise_linear(use: Use, grad: Tensor, examples: int) -> Parts | None:
+    """The piecewise linear embedding of numbers: one product of ramps and matrix a feature."""
+    x, weight, slope, bias, bins = use.args[:5]
+    if use.is_weight(x) or not use.is_weight(weight):
+        return None
+    numbers = _tokens(x, examples)
+    g = _tokens(grad.flatten(-2), examples).unflatten(2, (x.shape[-1], -1))
+    entered = ramps(numbers, bins).transpose(1, 2)
+    parts: Parts = {id(weight): Outer(entered, g.transpose(1, 2), tuple(weight.shape), turned=True)}
+    if use.is_weight(slope):
+        parts[id(slope)] = Dense((g * numbers[..., None]).sum(1))
+    if use.is_weight(bias):
+        parts[id(bias)] = Dense(g.sum(1))
+    return parts
+
+
 RULES: dict[str, Rule] = {
+    "_PiecewiseLinear": piecewise_linear,
     **dict.fromkeys(SPREADS, spread),
     "linear": linear,
     "matmul": matmul, "__matmul__": matmul, "mm": matmul, "addmm": matmul, "bmm": matmul, "baddbmm": matmul,

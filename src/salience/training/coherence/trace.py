@@ -219,7 +219,9 @@ class Trace(TorchFunctionMode):
         def tap(value: Any) -> Any:
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 return value
-            tapped = value if value.requires_grad else Tap.apply(value, self.anchor)
+            if not value.requires_grad:  # a view cannot be given a place in the graph, its copy can
+                value = Tap.apply(value.clone() if value._is_view() else value, self.anchor)
+            tapped = value
             position = len(use.outs)
             use.outs.append(value.shape)
             use.grads.append(None)

@@ -125,8 +125,7 @@ class _Run:
 
     def __init__(self, predictor: Predictor, table: Any, schema: Any, folder: Path, started: float) -> None:
         config = predictor.config
-        names = tuple(column.name for column in schema.targets)
-        predictor.config = replace(config, target=names if len(names) > 1 else names[0])
+        predictor.config = replace(config, target=schema.target_name)
         self.predictor, self.table, self.schema, self.folder, self.started = (
             predictor,
             table,

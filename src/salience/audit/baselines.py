@@ -10,12 +10,16 @@ import numpy as np
 import pandas as pd
 
 from salience.audit.features import DenseFeatures, LinearFeatures
+from salience.core.metrics import PROBABLE, auroc, log_loss, rmse
 from salience.core.stats import generator
 
 MAX_ROWS = 100_000
 STRENGTHS = (1.0, 3.0, 10.0)
 PENALTIES = (1.0, 10.0, 100.0)
-TRIVIAL = {"classification": "majority", "regression": "mean"}
+TRIVIAL = {
+    "classification": "majority", "regression": "mean", "multi-label": "majority", "multi-regression": "mean",
+}  # fmt: skip
+OneTarget = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Baseline:
     """Hold what a baseline predicts for the test rows.
 
     Attributes:
-        predictions: probabilities ``(row, class)``, or values ``(row,)`` in units of the target.
+        predictions: probabilities ``(row, class)``, or values ``(row,)`` in units of the target; of several targets
+            the probability of each label, or the values, ``(row, target)``.
         seconds: time to fit and predict.
         description: what was fitted, in one sentence.
     """
@@ -46,7 +51,7 @@ def fit_baselines(
 
     Returns:
         ``"majority"`` or ``"mean"``, ``"logistic regression"`` or ``"ridge regression"``, ``"gradient boosting"``.
-        More than 100,000 training rows are sampled down to that number, and the description says so.
+        Several targets have one model each. More than 100,000 training rows are sampled down to that number, and the description says so.
     """
     parsed = schema.parse(train)
     truth = schema.encode_target(parsed)
@@ -55,7 +60,7 @@ def fit_baselines(
     rows = schema.parse(test)
     fits: dict[str, tuple[Callable[..., tuple[np.ndarray, str]], str]] = {
         TRIVIAL[schema.task]: (_constant, ""),
-        "logistic regression" if schema.task == "classification" else "ridge regression": (_linear, note),
+        "logistic regression" if schema.task in PROBABLE else "ridge regression": (_linear, note),
         "gradient boosting": (_boosting, note),
     }
     fitted = {}
@@ -69,9 +74,9 @@ def fit_baselines(
 
 
 def constant_predictions(schema: Any, truth: np.ndarray, rows: int) -> np.ndarray:
-    """Return the trivial answer: the class shares, or the mean, of ``truth`` for every row."""
-    if schema.task == "regression":
-        return np.full(rows, float(np.mean(truth)))
+    """Return the trivial answer: the shares of classes or labels, or the means, of ``truth`` for every row."""
+    if schema.task != "classification":
+        return np.tile(truth.mean(axis=0), (rows, 1) if truth.ndim == 2 else rows).astype(float)
     counts = np.bincount(truth, minlength=len(schema.classes)).astype(float)
     return np.tile(counts / counts.sum(), (rows, 1))
 
@@ -89,68 +94,98 @@ def _row_note(rows: int) -> str:
 def _constant(
     schema: Any, _: Any, truth: np.ndarray, rows: pd.DataFrame, seed: int
 ) -> tuple[np.ndarray, str]:
-    what = "The class shares" if schema.task == "classification" else "The mean"
-    return constant_predictions(schema, truth, len(rows)), f"{what} of the training rows, for every row."
+    what = {"classification": "The class shares", "multi-label": "The share of each label"}
+    text = f"{what.get(schema.task, 'The mean')} of the training rows, for every row."
+    return constant_predictions(schema, truth, len(rows)), text
+
+
+def _every_target(schema: Any, truth: np.ndarray, rows: int, predict: OneTarget) -> np.ndarray:
+    """Return the predictions of one model a target.
+
+    Args:
+        schema: task and classes.
+        truth: training target or targets.
+        rows: number of rows to predict.
+        predict: from the truth of one target and its number of classes, 0 for numbers, to predictions.
+    """
+    if schema.task == "classification":
+        return predict(truth, len(schema.classes))
+    if schema.task == "regression":
+        return predict(truth, 0)
+    if schema.task == "multi-regression":
+        return np.stack([predict(values, 0) for values in truth.T], axis=1)
+    return np.stack([_label(values, rows, predict) for values in truth.T], axis=1)
+
+
+def _label(truth: np.ndarray, rows: int, predict: OneTarget) -> np.ndarray:
+    """Return the probability of a label; one that never varies in training can only be told as it was there."""
+    return predict(truth, 2)[:, 1] if truth.min() < truth.max() else np.full(rows, float(truth[0]))
 
 
 def _linear(
     schema: Any, train: pd.DataFrame, truth: np.ndarray, rows: pd.DataFrame, seed: int
 ) -> tuple[np.ndarray, str]:
-    features = LinearFeatures(schema)
+    features, chosen = LinearFeatures(schema), []
     matrix, new = features.fit_transform(train), features.transform(rows)
-    inner, held = _inner_split(schema, truth, seed)
-    options = STRENGTHS if schema.task == "classification" else PENALTIES
-    losses = [
-        _loss(
-            schema, truth[held], _fit_linear(schema, matrix[inner], truth[inner], matrix[held], option, 1e-2)
-        )
-        for option in options
-    ]
-    best = options[int(np.argmin(losses))]
-    symbol = "C" if schema.task == "classification" else "penalty"
+    options = STRENGTHS if schema.task in PROBABLE else PENALTIES
+
+    def predict(target: np.ndarray, classes: int) -> np.ndarray:
+        inner, held = _inner_split(target, classes, seed)
+        losses = [
+            _loss(
+                target[held],
+                _fit_linear(matrix[inner], target[inner], matrix[held], classes, option, 1e-2),
+                classes,
+            )
+            for option in options
+        ]
+        chosen.append(options[int(np.argmin(losses))])
+        return _fit_linear(matrix, target, new, classes, chosen[-1])
+
+    predictions = _every_target(schema, truth, len(rows), predict)
+    symbol = "C" if schema.task in PROBABLE else "penalty"
+    setting = f"{symbol} = {chosen[0]:g}" if truth.ndim == 1 else f"one model a target, its {symbol}"
     text = (
         f"Linear model on word and word-pair TF-IDF of each text column, one-hot categories, standardised "
-        f"numbers and 8 × 8 pixels ({matrix.shape[1]:,} features, {symbol} = {best:g} chosen on a tenth of the "
+        f"numbers and 8 × 8 pixels ({matrix.shape[1]:,} features, {setting} chosen on a tenth of the "
         "training rows)."
     )
-    return _fit_linear(schema, matrix, truth, new, best), text
+    return predictions, text
 
 
-def _inner_split(schema: Any, truth: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _inner_split(truth: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     order = generator(seed, "baseline inner split").permutation(len(truth))
     held = order[: max(len(truth) // 10, 1)]
     inner = order[len(held) :]
-    if schema.task == "classification" and len(np.unique(truth[inner])) < len(np.unique(truth)):
+    if classes and len(np.unique(truth[inner])) < len(np.unique(truth)):
         return order, held  # a class too rare to hold out: choose on rows that were also fitted
     return inner, held
 
 
-def _loss(schema: Any, truth: np.ndarray, predicted: np.ndarray) -> float:
-    from salience.core.metrics import auroc, log_loss, rmse
-
-    if schema.task == "regression":
+def _loss(truth: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    if not classes:
         return rmse(truth, predicted)
     rank = auroc(truth, predicted)
     return -rank if np.isfinite(rank) else log_loss(truth, predicted)
 
 
 def _fit_linear(
-    schema: Any, matrix: Any, truth: np.ndarray, new: Any, option: float, tolerance: float = 1e-4
+    matrix: Any, truth: np.ndarray, new: Any, classes: int, option: float, tolerance: float = 1e-4
 ) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    if schema.task == "regression":
+    if not classes:
         solver = "lsqr" if matrix.shape[1] > 2000 else "auto"
         return Ridge(option, solver=solver).fit(matrix, truth).predict(new)
     binary = len(np.unique(truth)) == 2
     solver = "liblinear" if binary else "lbfgs"
     model = LogisticRegression(C=option, solver=solver, max_iter=200, random_state=0, tol=tolerance)
-    return _all_classes(schema, model.fit(matrix, truth), new)
+    return _all_classes(model.fit(matrix, truth), new, classes)
 
 
-def _all_classes(schema: Any, model: Any, new: Any) -> np.ndarray:
-    """Return probabilities with a column for every class of the schema, also one absent from training."""
-    result = np.zeros((new.shape[0], len(schema.classes)))
+def _all_classes(model: Any, new: Any, classes: int) -> np.ndarray:
+    """Return probabilities with a column for every class, also one absent from training."""
+    result = np.zeros((new.shape[0], classes))
     result[:, model.classes_] = model.predict_proba(new)
     return result
 
@@ -162,16 +197,24 @@ def _boosting(
 
     features = DenseFeatures(schema, seed=seed)
     matrix, new = features.fit_transform(train), features.transform(rows)
-    rare = schema.task == "classification" and np.bincount(truth)[np.unique(truth)].min() < 10
-    options = {
-        "max_iter": 200,
-        "learning_rate": 0.1,
-        "early_stopping": len(truth) >= 1000 and not rare,
-        "n_iter_no_change": 10,
-        "categorical_features": features.categorical,
-        "random_state": seed,
-    }
-    text = f"Boosted trees (at most 200) on {matrix.shape[1]} features: numbers, categories, 40 directions a text."
-    if schema.task == "regression":
-        return HistGradientBoostingRegressor(**options).fit(matrix, truth).predict(new), text
-    return _all_classes(schema, HistGradientBoostingClassifier(**options).fit(matrix, truth), new), text
+
+    def predict(target: np.ndarray, classes: int) -> np.ndarray:
+        rare = classes and np.bincount(target)[np.unique(target)].min() < 10
+        options = {
+            "max_iter": 200,
+            "learning_rate": 0.1,
+            "early_stopping": len(target) >= 1000 and not rare,
+            "n_iter_no_change": 10,
+            "categorical_features": features.categorical,
+            "random_state": seed,
+        }
+        if not classes:
+            return HistGradientBoostingRegressor(**options).fit(matrix, target).predict(new)
+        return _all_classes(HistGradientBoostingClassifier(**options).fit(matrix, target), new, classes)
+
+    several = ", one model a target" if truth.ndim == 2 else ""
+    text = (
+        f"Boosted trees (at most 200{several}) on {matrix.shape[1]} features: numbers, categories, 40 directions "
+        "a text."
+    )
+    return _every_target(schema, truth, len(rows), predict), text

@@ -10,7 +10,7 @@ import pandas as pd
 from salience.audit.baselines import TRIVIAL, Baseline, constant_predictions
 from salience.audit.resample import auroc_gain
 from salience.core.errors import UnsupportedError
-from salience.core.metrics import HIGHER_IS_BETTER, MAIN, METRICS
+from salience.core.metrics import HIGHER_IS_BETTER, MAIN, METRICS, PROBABLE, as_predictions
 from salience.core.stats import bootstrap, generator
 
 
@@ -59,7 +59,7 @@ class AuditContext:
 
     @property
     def task(self) -> str:
-        """``"classification"`` or ``"regression"``."""
+        """``"classification"``, ``"regression"``, ``"multi-label"`` or ``"multi-regression"``."""
         return self.schema.task
 
     @property
@@ -85,7 +85,7 @@ class AuditContext:
         return self._rows(split)[1]
 
     def truth(self, split: str) -> np.ndarray:
-        """Return class indices, or target values, of a split."""
+        """Return class indices, or target values, of a split; ``(row, target)`` where there are several targets."""
         return self._rows(split)[2]
 
     def _rows(self, split: str) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
@@ -135,17 +135,17 @@ class AuditContext:
         return np.asarray(self.model.outputs(inputs, **options), dtype=float)
 
     def probabilities(self, split: str) -> np.ndarray:
-        """Return class probabilities of a split, ``(row, class)``.
+        """Return probabilities of a split, ``(row, class)`` or ``(row, label)``.
 
         Raises:
             UnsupportedError: the target is a number.
         """
-        if self.task != "classification":
+        if self.task not in PROBABLE:
             raise UnsupportedError("Probabilities need classes", f"The task is {self.task}.", "")
         return as_predictions(self.task, self.outputs(split))
 
     def predictions(self, split: str) -> np.ndarray:
-        """Return probabilities ``(row, class)``, or values ``(row,)``."""
+        """Return probabilities ``(row, class)`` or ``(row, label)``, or values ``(row,)`` or ``(row, target)``."""
         return as_predictions(self.task, self.outputs(split))
 
     def predict(self, inputs: pd.DataFrame) -> np.ndarray:
@@ -169,7 +169,7 @@ class AuditContext:
             return self.gain(self.score(y, p), self.score(y, q))
 
         draws = {"replicates": self.replicates, "seed": self.seed}
-        if self.metric == "auroc":
+        if self.task in PROBABLE:
             return gain(truth, ours, theirs), auroc_gain(truth, ours, theirs, **draws)
         return gain(truth, ours, theirs), bootstrap(gain, truth, ours, theirs, **draws)
 
@@ -195,10 +195,3 @@ class AuditContext:
         if rows <= limit:
             return np.arange(rows)
         return np.sort(generator(self.seed, purpose).choice(rows, limit, replace=False))
-
-
-def as_predictions(task: str, outputs: np.ndarray) -> np.ndarray:
-    """Return probabilities from logits, or values from a column of values."""
-    from scipy.special import softmax
-
-    return softmax(outputs, axis=1) if task == "classification" else outputs[:, 0]

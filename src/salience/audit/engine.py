@@ -6,7 +6,7 @@ from time import perf_counter
 
 from salience.audit.context import AuditContext
 from salience.core import registry
-from salience.core.errors import SalienceError
+from salience.core.errors import SalienceError, UnsupportedError
 from salience.core.finding import Cost, Finding
 from salience.core.progress import Stage
 from salience.core.registry import Card
@@ -47,14 +47,28 @@ def _chosen(checks: Sequence[str] | None) -> list[Card]:
 def run_check(
     card: Card, run: Callable[[AuditContext], list[Finding]], context: AuditContext
 ) -> list[Finding]:
-    """Run one check, note its cost, and turn a refusal into a finding. Other errors are not hidden."""
+    """Run one check, note its cost, and turn a refusal into a finding. Other errors are not hidden.
+
+    A check that does not name the context's task on its card is not run: its finding says that it does not apply.
+    """
     start, before = perf_counter(), context.forwards
     try:
+        _check_task(card, context.task)
         findings = run(context)
     except SalienceError as refusal:
         findings = [refused(card, refusal)]
     cost = Cost(perf_counter() - start, context.forwards - before)
     return [replace(findings[0], cost=cost), *findings[1:]] if findings else []
+
+
+def _check_task(card: Card, task: str) -> None:
+    tasks = card.get("tasks") or [task]
+    if task not in tasks:
+        raise UnsupportedError(
+            f"The check does not apply to {task}",
+            f"It is defined for {' and '.join(tasks)}.",
+            "Train a model of one target to ask it." if task.startswith("multi-") else "",
+        )
 
 
 def refused(card: Card, refusal: SalienceError) -> Finding:

@@ -4,7 +4,9 @@ import math
 
 NAMES = {
     "auroc": "AUROC", "accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log loss (nats)",
-    "rmse": "RMSE", "mae": "MAE", "r2": "R²",
+    "rmse": "RMSE", "mae": "MAE", "r2": "R²", "mean_auroc": "mean AUROC", "micro_f1": "micro-F1",
+    "label_accuracy": "label accuracy", "subset_accuracy": "subset accuracy", "hamming_loss": "Hamming loss",
+    "mean_rmse": "mean RMSE", "mean_mae": "mean MAE", "mean_r2": "mean R²",
 }  # fmt: skip
 
 

@@ -43,11 +43,12 @@ def weighted_auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
 
 
 def auroc_replicates(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return :func:`salience.core.metrics.auroc` of every replicate."""
+    """Return AUROC of every replicate: of classes, or of labels where the truth is ``(row, label)``."""
     classes = probabilities.shape[1]
-    if classes == 2:
+    if truth.ndim == 1 and classes == 2:
         return weighted_auroc(truth == 1, probabilities[:, 1], weights)
-    each = np.stack([weighted_auroc(truth == c, probabilities[:, c], weights) for c in range(classes)])
+    positive = truth == 1 if truth.ndim == 2 else truth[:, None] == np.arange(classes)
+    each = np.stack([weighted_auroc(positive[:, c], probabilities[:, c], weights) for c in range(classes)])
     defined = np.isfinite(each)
     with np.errstate(invalid="ignore"):
         return np.where(defined, each, 0.0).sum(axis=0) / np.where(

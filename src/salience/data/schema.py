@@ -100,6 +100,12 @@ class Schema:
         return next(iter(self.targets), None)
 
     @property
+    def target_name(self) -> str | tuple[str, ...]:
+        """The name of the target, or the names of several, as options take them."""
+        names = tuple(column.name for column in self.targets)
+        return names if len(names) > 1 else names[0]
+
+    @property
     def target_title(self) -> str:
         """The targets as a person reads them: three names, or how many there are."""
         names = [column.name for column in self.targets]

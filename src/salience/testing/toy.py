@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from salience.core.metrics import as_predictions
 from salience.core.unit import Unit
 from salience.data.images import load_image
 from salience.data.kinds import KINDS
@@ -31,9 +32,13 @@ SLOPES = {"age": 0.02, "price": -0.05}
 DEPARTMENTS = {"dresses": 0.75, "tops": -0.5, "shoes": 0.0}
 GRID = KINDS["image"].grid
 REGIONS = np.linspace(-1.0, 2.0, GRID * GRID)
-DIRECTIONS = {"binary": (-0.5, 0.5), "multiclass": (-1.0, 0.25, 0.5), "regression": (1.0,)}
+DIRECTIONS = {
+    "binary": (-0.5, 0.5), "multiclass": (-1.0, 0.25, 0.5), "regression": (1.0,),
+    "multi-label": (1.0, -0.75, 0.5), "multi-regression": (1.0, -5.0),
+}  # fmt: skip
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("bad", "fair", "good")}
 TARGET = {"binary": "recommended", "multiclass": "rating", "regression": "score"}
+TARGETS = {"multi-label": ("liked", "returned", "shared"), "multi-regression": ("score", "complaints")}
 Row = dict[str, Any]
 
 
@@ -45,15 +50,17 @@ def toy_schema(task: str = "binary", *, image: bool = False) -> Schema:
     """Return the schema of :func:`toy_frame`.
 
     Args:
-        task: ``"binary"``, ``"multiclass"`` (three classes) or ``"regression"``.
+        task: ``"binary"``, ``"multiclass"`` (three classes), ``"regression"``, ``"multi-label"`` or
+            ``"multi-regression"``.
         image: whether there is an image column.
     """
     inputs = [(c, "text", "") for c in TEXTS] + [(c, "image", None) for c in IMAGES if image]
     inputs += [(c, "number", MEDIANS[c]) for c in NUMBERS] + [(c, "category", None) for c in CATEGORIES]
     columns = [Column(name, kind, "input", baseline=neutral) for name, kind, neutral in inputs]
-    columns.append(Column(TARGET[task], "number" if task == "regression" else "category", "target"))
+    targets = TARGETS.get(task) or (TARGET[task],)
+    columns += [Column(t, "number" if task.endswith("regression") else "category", "target") for t in targets]
     classes = list(CLASSES[task]) if task in CLASSES else None
-    return Schema(tuple(columns), "classification" if classes else "regression", classes)
+    return Schema(tuple(columns), "classification" if classes else task, classes)
 
 
 def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary", *, image: bool = False) -> pd.DataFrame:
@@ -62,7 +69,7 @@ def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary", *, image: boo
     Args:
         rows: number of rows.
         seed: seed of the rows.
-        task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+        task: as for :func:`toy_schema`.
         image: whether there is an image column, of 8 × 8 pixels.
     """
     rng = np.random.default_rng(seed)
@@ -78,6 +85,9 @@ def toy_frame(rows: int = 32, seed: int = 0, task: str = "binary", *, image: boo
     frame = pd.DataFrame(cells)
     outputs = LinearToy(task, image=image).outputs(frame)
     noisy = outputs + rng.gumbel(0, 0.5, outputs.shape)
+    if task in TARGETS:
+        answers = noisy if task == "multi-regression" else (noisy > 0).astype(int)
+        return frame.assign(**dict(zip(TARGETS[task], answers.T, strict=True)))
     if task == "regression":
         return frame.assign(**{TARGET[task]: noisy[:, 0]})
     return frame.assign(**{TARGET[task]: [CLASSES[task][i] for i in noisy.argmax(axis=1)]})
@@ -108,7 +118,7 @@ class LinearToy(nn.Module):
     """Add up hand-set weights of words, image regions, numbers and categories.
 
     Args:
-        task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+        task: as for :func:`toy_schema`.
         variant: ``"linear"``; ``"zero"``, where nothing matters; ``"nonlinear"``, where the words saturate
             and interact with the category.
         image: whether there is an image column.
@@ -192,9 +202,8 @@ class LinearToy(nn.Module):
         return result
 
     def predict_proba(self, outputs: np.ndarray) -> np.ndarray:
-        """Return class probabilities."""
-        exponent = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return exponent / exponent.sum(axis=1, keepdims=True)
+        """Return the probabilities of classes or labels."""
+        return as_predictions(self.schema.task, outputs)
 
     def units(self, row: Row) -> tuple[Unit, ...]:
         """Return words, image regions, numbers and categories, in this order."""

@@ -160,7 +160,7 @@ def _prepared(
             "Set fewer options, or choose another space.",
             code="SAL-C006",
         )
-    base = replace(options(left.assignments(len(train))), target=schema.target.name)
+    base = replace(options(left.assignments(len(train))), target=schema.target_name)
     what = [config_to_dict(base), {k: vars(c) for k, c in left.search.items()}, pruning, table.sha256]
     identity = hashlib.sha256(dumps(what, indent=None).encode()).hexdigest()
     return _Search(base, left, schema, train, validation, metrics.MAIN[schema.task], pruning, identity)

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from salience.audit.context import AuditContext, as_predictions
+from salience.audit.context import AuditContext
 from salience.audit.intervals import wilson
 from salience.audit.make import make_finding
 from salience.audit.phrases import between, number, percent, points
 from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
-from salience.core.metrics import log_loss
+from salience.core.metrics import METRICS, PROBABLE, as_predictions
 from salience.core.stats import bootstrap, generator
 
 CARD = {
@@ -25,7 +25,7 @@ CARD = {
     "question": "When the model says 80 %, does it happen in 80 % of the cases?",
     "paper": "On Calibration of Modern Neural Networks (Guo et al., ICML 2017)",
     "year": 2017,
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "deviates": "Bins hold equally many rows. The error is corrected for its upward bias by the bootstrap; the "
     "interval reaches 0 where perfect calibration is not refuted.",
     "pass": "within what perfect calibration shows by chance, or at most 2 points; slope within 0.05 of 1",
@@ -47,11 +47,16 @@ def run(context: AuditContext) -> list[Finding]:
         raise UnsupportedError(
             "Too few test rows to judge calibration", f"{rows} rows.", f"Give at least {MIN_ROWS}."
         )
-    return [_classification(context) if context.task == "classification" else _regression(context)]
+    return [_classification(context) if context.task in PROBABLE else _regression(context)]
 
 
 def events(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return stated probabilities and whether they came true: of the second of two classes, else of the top class."""
+    """Return stated probabilities and whether they came true.
+
+    They are those of the second of two classes, or of the top class of more; of labels all, ``(row, label)``.
+    """
+    if truth.ndim == 2:
+        return probabilities, truth.astype(float)
     if probabilities.shape[1] == 2:
         return probabilities[:, 1], (truth == 1).astype(float)
     return probabilities.max(axis=1), (truth == probabilities.argmax(axis=1)).astype(float)
@@ -66,16 +71,20 @@ def bin_numbers(stated: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def calibration_error(stated: np.ndarray, happened: np.ndarray, bins: int = BINS) -> float:
-    """Return the mean over rows of the gap between stated and observed share in the row's bin (ECE), uncorrected."""
-    gaps = np.bincount(bin_numbers(stated, bins), weights=stated - happened, minlength=bins)
-    return float(np.abs(gaps).sum() / len(stated))
+    """Return the mean over rows of the gap between stated and observed share in the row's bin (ECE), uncorrected.
+
+    Of several labels, all pairs of row and label are put into the same bins.
+    """
+    gaps = (stated - happened).ravel()
+    sums = np.bincount(bin_numbers(stated.ravel(), bins), weights=gaps, minlength=bins)
+    return float(np.abs(sums).sum() / len(gaps))
 
 
 def perfect_control(
     stated: np.ndarray, *, seed: int, replicates: int = 200
 ) -> tuple[float, tuple[float, float]]:
     """Return the mean ECE, and its 95 % range, if every stated probability were exactly true (simulated)."""
-    rng = generator(seed, "perfectly calibrated")
+    rng, stated = generator(seed, "perfectly calibrated"), stated.ravel()
     numbers = bin_numbers(stated)
     drawn = []
     for _ in range(replicates):
@@ -90,7 +99,7 @@ def corrected_error(
 ) -> tuple[float, tuple[float, float]]:
     """Return ECE corrected for its upward bias, and its interval.
 
-    The bias is what resampling adds once more (bootstrap); the interval is the basic bootstrap interval, clipped to
+    The bias is what resampling of rows adds once more (bootstrap); the interval is the basic bootstrap interval, clipped to
     [0, 1], and begins at 0 where the uncorrected error lies inside the range of :func:`perfect_control`.
     """
     rng = generator(seed, "calibration bootstrap")
@@ -129,10 +138,22 @@ def _classification(context: AuditContext) -> Finding:
         rows=len(truth),
         advice="" if verdict == "pass" else cure,
         tables={
-            "reliability": reliability(stated, happened),
+            "reliability": reliability(stated.ravel(), happened.ravel()),
             "calibration error": [before, now] if before else [now],
+            **_labels(context, stated, happened),
         },
     )
+
+
+def _labels(
+    context: AuditContext, stated: np.ndarray, happened: np.ndarray
+) -> dict[str, list[dict[str, Any]]]:
+    """Return for each of several labels how often it is stated and observed."""
+    if stated.ndim == 1:
+        return {}
+    shares = zip(context.schema.outputs, stated.mean(axis=0), happened.mean(axis=0), strict=True)
+    lines = [{"label": name, "mean probability": said, "observed share": seen} for name, said, seen in shares]
+    return {"labels": sorted(lines, key=lambda line: -abs(line["mean probability"] - line["observed share"]))}
 
 
 def _verdict_error(plain: float, corrected: float, chance_high: float) -> str:
@@ -142,7 +163,7 @@ def _verdict_error(plain: float, corrected: float, chance_high: float) -> str:
 
 
 def _state(context: AuditContext, truth: np.ndarray, name: str, outputs: np.ndarray) -> dict[str, Any]:
-    probabilities = as_predictions("classification", outputs)
+    probabilities = as_predictions(context.task, outputs)
     stated, happened = events(truth, probabilities)
     value, (low, high) = corrected_error(stated, happened, seed=context.seed)
     chance, _ = perfect_control(stated, seed=context.seed)
@@ -152,13 +173,14 @@ def _state(context: AuditContext, truth: np.ndarray, name: str, outputs: np.ndar
         "low": low,
         "high": high,
         "control": chance,
-        "log loss": log_loss(truth, probabilities),
+        "log loss": METRICS[context.task]["log_loss"](truth, probabilities),
     }
 
 
 def _answer_error(context: AuditContext, now: dict[str, Any], before: dict[str, Any] | None) -> str:
     classes = context.schema.classes
-    of = f"of {classes[1]!r}" if len(classes) == 2 else "of the most probable class"
+    of = "of a label" if not classes else "of the most probable class"
+    of = f"of {classes[1]!r}" if classes and len(classes) == 2 else of
     text = (
         f"On average the stated probability {of} is {percent(now['value'])} away from the observed share "
         f"(calibration error on the test rows, corrected for chance; {points((now['low'], now['high']))}). "
@@ -198,36 +220,57 @@ def slope(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _regression(context: AuditContext) -> Finding:
-    truth, predicted = context.truth("test"), context.predictions("test")
-    value = slope(truth, predicted)
-    if not np.isfinite(value):
-        raise UnsupportedError(
-            "The predictions are all the same",
-            "",
-            "Train a model that tells rows apart before asking for its slope.",
-        )
-    interval = bootstrap(slope, truth, predicted, replicates=context.replicates, seed=context.seed)
+    lines, columns = _slopes(context)
+    worst = max(lines, key=lambda line: abs(line["value"] - 1))
+    truth, predicted = columns[worst["target"]]
+    interval = worst["low"], worst["high"]
     chance, chance_range = _perfect_slope(truth, predicted, context)
-    away = abs(value - 1)
-    verdict = (
-        "pass" if interval[0] <= 1 <= interval[1] or away <= 0.05 else "warn" if away <= 0.25 else "fail"
-    )
-    far = "too extreme" if value < 1 else "too timid"
+    away = abs(worst["value"] - 1)
+    right = interval[0] <= 1 <= interval[1] or away <= 0.05
+    verdict = "pass" if right else "warn" if away <= 0.25 else "fail"
+    far = "too extreme" if worst["value"] < 1 else "too timid"
+    several = len(lines) > 1
+    which = f"Of {len(lines)} targets {worst['target']!r} is the farthest from right: on" if several else "On"
     return make_finding(
         CARD,
         question="Where the model predicts one unit more, is the truth one unit more on average?",
-        answer=f"On the test rows the truth rises by {number(value)} for each unit that the prediction rises "
-        f"({between(interval)}; 1 is right, a perfectly calibrated model with the same errors gives "
-        f"{number(chance_range[0])} to {number(chance_range[1])}).",
+        answer=f"{which} the test rows the truth rises by {number(worst['value'])} for each unit that the prediction rises "
+        f"({between(interval)}{', widened for the number of targets' if several else ''}; 1 is right, a perfectly "
+        f"calibrated model with the same errors gives {number(chance_range[0])} to {number(chance_range[1])}).",
         verdict=verdict,
-        value=value,
+        value=worst["value"],
         unit="slope",
         interval=interval,
         control=Control("perfectly calibrated, same predictions and error spread", chance, chance_range),
         rows=len(truth),
         advice="" if verdict == "pass" else f"The predictions are {far}: rescale them on validation rows.",
-        tables={"predicted and observed": _levels(truth, predicted)},
+        tables={
+            "predicted and observed": _levels(truth, predicted),
+            **({"slopes": [{**line, "control": 1.0} for line in lines]} if several else {}),
+        },
     )
+
+
+def _slopes(
+    context: AuditContext,
+) -> tuple[list[dict[str, Any]], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return the slope of each target with an interval that holds for all at once, and each one's truth and predictions."""
+    rows = len(context.truth("test"))
+    pairs = (a.reshape(rows, -1).T for a in (context.truth("test"), context.predictions("test")))
+    columns = dict(zip(context.schema.outputs, zip(*pairs, strict=True), strict=True))
+    columns = {name: pair for name, pair in columns.items() if np.isfinite(slope(*pair))}
+    if not columns:
+        raise UnsupportedError(
+            "The predictions are all the same",
+            "",
+            "Train a model that tells rows apart before asking for its slope.",
+        )
+    draws = {"replicates": context.replicates, "level": 1 - 0.05 / len(columns), "seed": context.seed}
+    lines = []
+    for name, pair in columns.items():
+        low, high = bootstrap(slope, *pair, **draws)
+        lines.append({"target": name, "value": slope(*pair), "low": low, "high": high})
+    return lines, columns
 
 
 def _perfect_slope(

@@ -21,7 +21,7 @@ CARD = {
     "entry": "run",
     "summary": "Parameters, size, training time, measured time a row and peak memory.",
     "question": "What does the model cost to train, store and run?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "timed": True,
 }
 BATCH = 64

@@ -26,7 +26,7 @@ CARD = {
     "summary": "Test rows whose inputs, or whose text (nearly: Jaccard of word triples at least 0.8), occur among the "
     "training rows; the score with and without them; training rows among themselves as the control.",
     "question": "Has the model already seen some of the test rows in training?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "less than 1 % of the test rows",
     "warn": "1 % or more",
     "fail": "more than 10 %, and the score falls beyond noise without them",
@@ -167,7 +167,9 @@ def _verdict(share: float, score: dict[str, Any]) -> str:
 
 
 def _agrees(context: AuditContext, found: dict[str, np.ndarray]) -> np.ndarray:
-    return context.truth("test") == context.truth("train")[np.maximum(found["match"], 0)]
+    """Return whether a test row has the target, or all targets, of its duplicate."""
+    same = context.truth("test") == context.truth("train")[np.maximum(found["match"], 0)]
+    return same.reshape(len(same), -1).all(axis=1)
 
 
 def _table(context: AuditContext, test: Rows, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:

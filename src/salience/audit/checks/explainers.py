@@ -25,7 +25,7 @@ CARD = {
     "paper": "ERASER: A Benchmark to Evaluate Rationalized NLP Models (DeYoung et al., ACL 2020)",
     "year": 2020,
     "faithful": "comprehensiveness and sufficiency as its scorer has them; the other metrics name their papers",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "the method of this report beats random on at least half of the metrics, and no other method beats it",
     "warn": "another method is truer, or it beats random on fewer metrics",
     "fail": "it beats random on no metric",

@@ -24,7 +24,7 @@ CARD = {
     "paper": "ERASER: A Benchmark to Evaluate Rationalized NLP Models (DeYoung et al., ACL 2020)",
     "year": 2020,
     "faithful": "comprehensiveness and sufficiency as averaged over fractions of the units",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "removal and keeping both beat random units, p < 0.05",
     "warn": "one of the two does",
     "fail": "neither does",

@@ -12,7 +12,7 @@ from salience.audit.make import make_finding
 from salience.audit.phrases import between, number
 from salience.core.errors import SalienceError, UnsupportedError
 from salience.core.finding import Control, Finding
-from salience.core.metrics import auroc, r2
+from salience.core.metrics import PROBABLE, auroc, label_auroc, r2
 from salience.core.stats import bootstrap, generator
 from salience.data.kinds import KINDS
 from salience.data.profile import Facts, guess
@@ -24,9 +24,10 @@ CARD = {
     "title": "Leakage from a single column",
     "entry": "run",
     "summary": "Cross-validated score of every column alone (shallow tree, class rates of a category, TF-IDF with "
-    "logistic regression), also of columns that were left out, beside a shuffled target.",
+    "logistic regression), also of columns that were left out, beside a shuffled target. Of several targets the one "
+    "that a column tells best, by one tree, mean or ridge regression for all of them.",
     "question": "Does one column alone nearly give the target away?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "no number or category alone reaches 0.90 AUROC (R²)",
     "warn": "one does, or a text or an image alone reaches 0.995",
     "fail": "one reaches 0.95 and at least 90 % of what the model gains over chance",
@@ -44,8 +45,7 @@ def run(context: AuditContext) -> list[Finding]:
     Raises:
         UnsupportedError: fewer than 60 training rows, or fewer than 3 rows of every class but one.
     """
-    truth = context.truth("train")
-    _require(context, truth)
+    _require(context, context.truth("train"))
     rows = [_score_column(context, *column) for column in columns(context)]
     rows.sort(key=lambda row: -row["value"])
     inputs = [row for row in rows if row["used"] == "input"]
@@ -56,7 +56,7 @@ def run(context: AuditContext) -> list[Finding]:
 
 def _require(context: AuditContext, truth: np.ndarray) -> None:
     counts = np.unique(truth, return_counts=True)[1]
-    enough = context.task == "regression" or (counts >= FOLDS).sum() >= 2
+    enough = context.task != "classification" or (counts >= FOLDS).sum() >= 2
     if len(truth) < MIN_ROWS or len(counts) < 2 or not enough:
         raise UnsupportedError(
             "Too few training rows to score single columns",
@@ -94,34 +94,48 @@ def _score_column(
     index = context.sample("train", LIMIT[kind], f"leakage {name}")
     truth, values = context.truth("train")[index], values.iloc[index].reset_index(drop=True)
     shuffled = generator(context.seed, "shuffled target", name).permutation(truth)
-    score = _scorer(context)
-    predicted = cross_predict(context, kind, values, truth)
-    low, high = bootstrap(score, truth, predicted, replicates=100, seed=context.seed)
+    told, y, p = _best_told(context, truth, cross_predict(context, kind, values, truth))
+    score = SCORES[context.task]
+    low, high = bootstrap(score, y, p, replicates=100, seed=context.seed)
+    _, by_chance, guess = _best_told(context, shuffled, cross_predict(context, kind, values, shuffled))
     return {
         "column": name,
-        "value": score(truth, predicted),
+        **({"target": told} if truth.ndim == 2 else {}),
+        "value": score(y, p),
         "low": low,
         "high": high,
-        "control": score(shuffled, cross_predict(context, kind, values, shuffled)),
+        "control": score(by_chance, guess),
         "kind": kind,
         "used": used,
         "rows": len(truth),
     }
 
 
-def _scorer(context: AuditContext) -> Any:
-    return auroc if context.task == "classification" else r2
+def _best_told(
+    context: AuditContext, truth: np.ndarray, predicted: np.ndarray
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return the target that is predicted best, with its truth and predictions; the only one where there is one."""
+    if truth.ndim == 1:
+        return context.schema.target.name, truth, predicted
+    found = [SCORES[context.task](y, p) for y, p in zip(truth.T, predicted.T, strict=True)]
+    best = int(np.argmax(np.nan_to_num(found, nan=-np.inf)))
+    return context.schema.outputs[best], truth[:, best], predicted[:, best]
 
 
 def cross_predict(context: AuditContext, kind: str, values: pd.Series, truth: np.ndarray) -> np.ndarray:
-    """Return predictions of the target from one column, each by a model that did not see the row."""
+    """Return predictions of the target from one column, each by a model that did not see the row.
+
+    Several targets share one model of numbers, in standard deviations; a label is the number 0 or 1.
+    """
     classes = len(context.schema.classes) if context.task == "classification" else 0
     folds = _folds(truth, classes, context.seed)
-    predicted = np.zeros((len(truth), classes)) if classes else np.zeros(len(truth))
+    predicted = np.zeros((len(truth), classes)) if classes else np.zeros(truth.shape)
+    spread = truth.std(axis=0) if truth.ndim == 2 else 1.0
+    wanted = truth / np.where(spread == 0, 1.0, spread) if truth.ndim == 2 else truth
     for fold in range(FOLDS):
         held = folds == fold
-        predicted[held] = FITS[kind](values[~held], truth[~held], values[held], classes)
-    return predicted
+        predicted[held] = FITS[kind](values[~held], wanted[~held], values[held], classes)
+    return predicted * spread
 
 
 def _folds(truth: np.ndarray, classes: int, seed: int) -> np.ndarray:
@@ -147,14 +161,14 @@ def _from_number(values: pd.Series, truth: np.ndarray, new: pd.Series, classes: 
 
 def _from_category(values: pd.Series, truth: np.ndarray, new: pd.Series, classes: int) -> np.ndarray:
     """Return class rates (or target means) of the category among the known rows, pulled to the overall ones."""
-    targets = np.eye(classes)[truth] if classes else truth[:, None].astype(float)
+    targets = np.eye(classes)[truth] if classes else truth.reshape(len(truth), -1).astype(float)
     overall, weight = targets.mean(axis=0), 5.0
     sums = pd.DataFrame(targets).groupby(values.fillna("").astype(str).to_numpy()).agg(["sum", "count"])
     totals, counts = sums.xs("sum", axis=1, level=1), sums.xs("count", axis=1, level=1)
     rates = (totals + weight * overall) / (counts + weight)
     found = rates.reindex(new.fillna("").astype(str).to_numpy()).to_numpy()
     result = np.where(np.isnan(found), overall, found)
-    return result if classes else result[:, 0]
+    return result if classes or truth.ndim == 2 else result[:, 0]
 
 
 def _from_text(values: pd.Series, truth: np.ndarray, new: pd.Series, classes: int) -> np.ndarray:
@@ -170,8 +184,8 @@ def _from_matrix(known: Any, truth: np.ndarray, new: Any, classes: int) -> np.nd
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if known.shape[1] == 0:
-        trivial = np.bincount(truth, minlength=classes) / len(truth) if classes else truth.mean()
-        return np.broadcast_to(trivial, (new.shape[0], classes) if classes else (new.shape[0],))
+        trivial = np.bincount(truth, minlength=classes) / len(truth) if classes else truth.mean(axis=0)
+        return np.broadcast_to(trivial, (new.shape[0], *np.shape(trivial)))
     if not classes:
         return Ridge(1.0, solver="lsqr").fit(known, truth).predict(new)
     binary = len(np.unique(truth)) == 2
@@ -188,24 +202,29 @@ def _spread(present: np.ndarray, probabilities: np.ndarray, classes: int) -> np.
     return result
 
 
+SCORES = {"classification": auroc, "regression": r2, "multi-label": label_auroc, "multi-regression": r2}
 FITS = {"number": _from_number, "category": _from_category, "text": _from_text, "image": _from_image}
 
 
-def _model_score(context: AuditContext) -> float:
-    return _scorer(context)(context.truth("test"), context.predictions("test"))
+def _model_score(context: AuditContext, row: dict[str, Any]) -> float:
+    """Return how well the whole model predicts the target that a column tells best."""
+    truth, predicted = context.truth("test"), context.predictions("test")
+    if truth.ndim == 2:
+        position = context.schema.outputs.index(row["target"])
+        truth, predicted = truth[:, position], predicted[:, position]
+    return SCORES[context.task](truth, predicted)
 
 
-def _gives_away(context: AuditContext, row: dict[str, Any], model: float) -> bool:
-    chance = 0.5 if context.task == "classification" else 0.0
-    lift = model - chance
+def _gives_away(context: AuditContext, row: dict[str, Any]) -> bool:
+    chance = 0.5 if context.task in PROBABLE else 0.0
+    lift = _model_score(context, row) - chance
     return row["value"] >= FAIL and row["value"] - chance >= SHARE * lift
 
 
 def _verdict(context: AuditContext, inputs: list[dict[str, Any]]) -> str:
-    model = _model_score(context)
     plain = [row for row in inputs if row["kind"] in PLAIN]
     rich = [row for row in inputs if row["kind"] not in PLAIN]
-    if any(_gives_away(context, row, model) for row in plain):
+    if any(_gives_away(context, row) for row in plain):
         return "fail"
     seen = any(row["value"] >= WARN for row in plain) or any(row["value"] >= WARN_TEXT for row in rich)
     return "warn" if seen else "pass"
@@ -214,14 +233,15 @@ def _verdict(context: AuditContext, inputs: list[dict[str, Any]]) -> str:
 def _finding(
     context: AuditContext, rows: list[dict[str, Any]], best: dict[str, Any], verdict: str
 ) -> Finding:
-    unit = "AUROC" if context.task == "classification" else "R²"
+    unit = "AUROC" if context.task in PROBABLE else "R²"
     controls = [row["control"] for row in rows if row["used"] == "input"]
     interval = (best["low"], best["high"])
     what = "number or category" if best["kind"] in PLAIN else "column"
+    about = f" (about the target {best['target']!r})" if "target" in best else ""
     text = (
-        f"The {what} that says most alone is {best['column']!r}: {unit} {number(best['value'])} by cross validation on "
+        f"The {what} that says most alone is {best['column']!r}{about}: {unit} {number(best['value'])} by cross validation on "
         f"{best['rows']:,} training rows ({between(interval)}); the whole model reaches "
-        f"{number(_model_score(context))} on the test rows. With a shuffled target the best input column "
+        f"{number(_model_score(context, best))} on the test rows. With a shuffled target the best input column "
         f"reaches {number(max(controls))}."
     )
     left_out = [row for row in rows if row["used"] == "left out" and row["value"] >= WARN]

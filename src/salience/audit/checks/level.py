@@ -31,7 +31,7 @@ CARD = {
     "url": "https://arxiv.org/abs/2307.00660",
     "faithful": "the concept: a minimum that depends on the kind of agent",
     "deviates": "levels, types of agent and requirements are an operationalisation by salience, in a file that can be replaced",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "decides": True,
     "pass": "the level reached is the level required, or higher",
     "warn": "one level short, and a person approves each decision",

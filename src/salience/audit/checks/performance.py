@@ -10,7 +10,7 @@ from salience.audit.make import make_finding
 from salience.audit.phrases import between, metric_name, number
 from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
-from salience.core.metrics import scores_with_intervals
+from salience.core.metrics import PROBABLE, scores_with_intervals
 
 CARD = {
     "key": "performance",
@@ -18,9 +18,10 @@ CARD = {
     "order": 10,
     "title": "Performance beside baselines",
     "entry": "run",
-    "summary": "All metrics with bootstrap intervals beside every baseline; a paired bootstrap against the strongest.",
+    "summary": "All metrics with bootstrap intervals beside every baseline; a paired bootstrap against the strongest; "
+    "of several targets each one's score.",
     "question": "How good are the predictions, and are they better than simple alternatives?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "not worse than the strongest baseline beyond noise, and better than the trivial answer",
     "warn": "worse than the strongest baseline",
     "fail": "not better than the trivial answer",
@@ -43,7 +44,12 @@ def run(context: AuditContext) -> list[Finding]:
     everyone = {OURS: predicted, **others}
     scored = {
         name: scores_with_intervals(
-            context.task, truth, p, seed=context.seed, replicates=context.replicates // 2
+            context.task,
+            truth,
+            p,
+            targets=context.schema.outputs,
+            seed=context.seed,
+            replicates=context.replicates // 2,
         )
         for name, p in everyone.items()
     }
@@ -58,11 +64,12 @@ def run(context: AuditContext) -> list[Finding]:
         "comparison": _comparison(context, scored),
         "metrics": _metrics(scored),
         **_errors(context, truth, predicted),
+        **_targets(context, scored, best),
     }
     return [
         make_finding(
             CARD,
-            answer=_answer(context, ours, best, scored[best][context.metric], gaps[best]),
+            answer=_answer(context, ours, best, scored[best][context.metric], gaps[best]) + _extremes(ours),
             verdict=verdict,
             value=ours["value"],
             unit=metric_name(context.metric),
@@ -80,8 +87,8 @@ def _require(context: AuditContext, truth: np.ndarray) -> None:
         raise UnsupportedError(
             "Too few test rows to score", f"{len(truth)} rows.", f"Give at least {MIN_ROWS}."
         )
-    if len(np.unique(truth)) < 2:
-        what = "class" if context.task == "classification" else "target value"
+    if not (truth != truth[:1]).any():
+        what = "class" if context.task in PROBABLE else "target value"
         raise UnsupportedError(f"The test rows hold one {what} only", "", "Use test rows with several.")
 
 
@@ -102,7 +109,7 @@ def _answer(
     difference, (low, high) = gap
     better = "better" if difference >= 0 else "worse"
     noise = "" if low > 0 or high < 0 else ", which is within noise"
-    if context.task == "classification":
+    if context.task in PROBABLE:
         difference, low, high = (round(end, 4) for end in (difference, low, high))
     low, high = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
     return (
@@ -142,9 +149,42 @@ def _metrics(scored: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _targets(context: AuditContext, scored: dict[str, Any], best: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the main metric of each of several targets, the hardest first, beside the baselines."""
+    if "targets" not in scored[OURS][context.metric]:
+        return {}
+    each = {name: result[context.metric]["targets"] for name, result in scored.items()}
+    rows = [
+        {
+            "target": target,
+            "value": score["value"],
+            "low": score["interval"][0],
+            "high": score["interval"][1],
+            "control": each[TRIVIAL[context.task]][target]["value"],
+            best: each[best][target]["value"],
+        }
+        for target, score in each[OURS].items()
+    ]
+    worst = np.argsort([context.gain(row["value"], 0.0) for row in rows], kind="stable")
+    return {"targets": [rows[i] for i in worst]}
+
+
+def _extremes(ours: dict[str, Any]) -> str:
+    """Return which of several targets has the highest and the lowest score; nothing for one target."""
+    known = {
+        name: score["value"] for name, score in ours.get("targets", {}).items() if np.isfinite(score["value"])
+    }
+    if len(known) < 2:
+        return ""
+    high, low = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    return f" Of {len(ours['targets'])} targets {high!r} has the highest ({number(known[high])}) and {low!r} the lowest ({number(known[low])})."
+
+
 def _errors(
     context: AuditContext, truth: np.ndarray, predicted: np.ndarray
 ) -> dict[str, list[dict[str, Any]]]:
+    if truth.ndim == 2:
+        return {}
     if context.task == "regression":
         return {"residuals": _residuals(truth, predicted)}
     classes, chosen = [str(c) for c in context.schema.classes], predicted.argmax(1)

@@ -23,7 +23,7 @@ CARD = {
     "summary": "Typing errors, dropped words, capitals, noise on numbers and pictures, missing categories: the loss of the "
     "main metric on the same rows, and the share of predictions that change; white space or no change as the control.",
     "question": "Do small changes of the input spoil the predictions?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "the worst change that keeps the meaning costs at most 10 % of the gain over the trivial answer, or noise",
     "warn": "at most 25 %",
     "fail": "more",
@@ -31,6 +31,7 @@ CARD = {
 LIMIT = 1000
 MIN_ROWS = 50
 NO_CHANGE = "no change (control)"
+CHANGED, MOVED = "share of predictions changed", "mean change of the prediction"
 
 
 def run(context: AuditContext) -> list[Finding]:
@@ -68,7 +69,7 @@ def run(context: AuditContext) -> list[Finding]:
 
 
 def _lift(context: AuditContext, truth: np.ndarray, before: np.ndarray, index: np.ndarray) -> float:
-    if len(truth) < MIN_ROWS or len(np.unique(truth)) < 2:
+    if len(truth) < MIN_ROWS or not (truth != truth[:1]).any():
         raise UnsupportedError(
             "Too few test rows to change",
             f"{len(truth)} rows.",
@@ -111,9 +112,12 @@ def _line(
 
 
 def _moved(context: AuditContext, before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    if context.task == "regression":
-        return {"mean change of the prediction": float(np.abs(after - before).mean())}
-    return {"share of predictions changed": float((after.argmax(1) != before.argmax(1)).mean())}
+    if context.task == "classification":
+        return {CHANGED: float((after.argmax(1) != before.argmax(1)).mean())}
+    if context.task == "multi-label":
+        return {CHANGED: float(((after >= 0.5) != (before >= 0.5)).mean())}
+    spread = context.truth("test").std(axis=0) if before.ndim == 2 else 1.0
+    return {MOVED: float((np.abs(after - before) / np.where(spread == 0, 1.0, spread)).mean())}
 
 
 def _verdict(lost: float, low: float) -> str:
@@ -125,10 +129,12 @@ def _verdict(lost: float, low: float) -> str:
 def _answer(
     context: AuditContext, worst: dict[str, Any], lost: float, control: dict[str, Any], rows: int
 ) -> str:
+    what = "labels" if context.task == "multi-label" else "classes"
+    unit = " standard deviations" if context.task == "multi-regression" else ""
     moved = (
-        f"changes {percent(worst['share of predictions changed'])} of the predicted classes"
-        if context.task == "classification"
-        else f"moves the prediction by {number(worst['mean change of the prediction'])} on average"
+        f"changes {percent(worst[CHANGED])} of the predicted {what}"
+        if CHANGED in worst
+        else f"moves the prediction by {number(worst[MOVED])}{unit} on average"
     )
     return (
         f"The most harmful change that keeps the meaning is {worst['change']!r}: {metric_name(context.metric)} goes from "

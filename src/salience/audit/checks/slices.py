@@ -12,6 +12,7 @@ from salience.audit.make import make_finding
 from salience.audit.phrases import number, percent
 from salience.core.errors import UnsupportedError
 from salience.core.finding import Control, Finding
+from salience.core.metrics import PROBABLE
 from salience.core.stats import generator, holm
 
 CARD = {
@@ -24,7 +25,7 @@ CARD = {
     "the other test rows; p-values adjusted by Holm, intervals widened for the number of slices, the largest gap after "
     "shuffling the errors as the control.",
     "question": "Is there a group of rows where the model errs more than elsewhere?",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "pass": "no slice is worse, adjusted p ≥ 0.05",
     "warn": "at least one is",
     "fail": "the worst errs at least twice as much as the others, by 5 points (a quarter of the error) beyond noise",
@@ -34,6 +35,12 @@ MAX_VALUES = 30
 FEW_VALUES = 6
 SHOWN = 15
 SHUFFLES = 200
+UNITS = {  # unit of the difference, and what a slice shows
+    "classification": ("error rate", "error rate"),
+    "regression": ("absolute error, units of the target", "mean absolute error"),
+    "multi-label": ("share of wrong labels", "share of wrong labels"),
+    "multi-regression": ("absolute error, standard deviations", "mean absolute error in standard deviations"),
+}
 
 
 def run(context: AuditContext) -> list[Finding]:
@@ -63,7 +70,7 @@ def run(context: AuditContext) -> list[Finding]:
             answer=_answer(context, worst, significant, len(names), chance),
             verdict=verdict,
             value=worst["difference"],
-            unit="error rate" if context.task == "classification" else "absolute error, units of the target",
+            unit=UNITS[context.task][0],
             interval=(worst["low"], worst["high"]),
             control=Control("worst slice after shuffling the errors", chance[0], chance[1]),
             rows=len(errors),
@@ -74,11 +81,21 @@ def run(context: AuditContext) -> list[Finding]:
 
 
 def row_errors(context: AuditContext) -> np.ndarray:
-    """Return 1 for a wrong class and 0 for the right one, or the absolute error, of each test row."""
+    """Return the error of each test row.
+
+    It is 1 for a wrong class and 0 for the right one; the share of labels that are wrong; the absolute error; or its
+    mean over targets, each in standard deviations of the truth.
+    """
     truth, predicted = context.truth("test"), context.predictions("test")
     if context.task == "classification":
         return (predicted.argmax(axis=1) != truth).astype(float)
-    return np.abs(predicted - truth)
+    if context.task == "multi-label":
+        return ((predicted >= 0.5) != truth).mean(axis=1)
+    error = np.abs(predicted - truth)
+    if error.ndim == 1:
+        return error
+    spread = truth.std(axis=0)
+    return (error / np.where(spread > 0, spread, 1.0)).mean(axis=1)
 
 
 def _slices(context: AuditContext) -> tuple[list[str], np.ndarray]:
@@ -254,8 +271,7 @@ def _answer(
     slices: int,
     chance: tuple[float, tuple[float, float]],
 ) -> str:
-    shares = context.task == "classification"
-    show, what = (percent, "error rate") if shares else (number, "mean absolute error")
+    show, what = percent if context.task in PROBABLE else number, UNITS[context.task][1]
     count = f"{len(significant)} of {slices} slices" if significant else f"None of {slices} slices"
     verb = "are" if len(significant) > 1 else "is"
     return (

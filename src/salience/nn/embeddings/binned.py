@@ -29,9 +29,7 @@ class BinnedModule(nn.Module):
     offset: Tensor
     edges: Tensor
     left: Tensor
-    scale: Tensor
-    lower: Tensor
-    upper: Tensor
+    low: Tensor
 
     def __init__(self, edges: Sequence[Float[np.ndarray, " edge"]]) -> None:
         super().__init__()
@@ -43,7 +41,7 @@ class BinnedModule(nn.Module):
             _check(i, padded[i, : len(edge)].tolist())
         self.register_buffer("offset", offset)
         self.register_buffer("edges", padded)
-        for name, value in self._derived().items():
+        for name, value in Bins.between(padded)._asdict().items():
             self.register_buffer(name, value, persistent=False)
 
     @property
@@ -51,26 +49,15 @@ class BinnedModule(nn.Module):
         """Which slots are bins of the feature."""
         return self.edges[:, 1:].isfinite()
 
-    def _derived(self) -> dict[str, Tensor]:
-        used, left, right = self.used, self.edges[:, :-1], self.edges[:, 1:]
-        first = torch.arange(used.shape[1], device=used.device) == 0
-        last = used & ~torch.nn.functional.pad(used[:, 1:], (0, 1))
-        return {
-            "left": left.where(used, 0.0),
-            "scale": torch.where(used, 1.0 / (right - left), 0.0),
-            "lower": left.where(used & ~first, -torch.inf),
-            "upper": right.where(used & ~last, torch.inf),
-        }
-
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        for name, value in self._derived().items():
+        for name, value in Bins.between(self.edges)._asdict().items():
             setattr(self, name, value)
 
     @property
     def bins(self) -> Bins:
         """The bins as operators take them."""
-        return Bins(self.left, self.scale, self.lower, self.upper)
+        return Bins(*(getattr(self, name) for name in Bins._fields))
 
     def relative(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
         """Return the numbers relative to their feature's offset, in the dtype of the edges."""

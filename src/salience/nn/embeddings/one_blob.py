@@ -53,5 +53,5 @@ class Thermometer(BinnedModule):
 
     def forward(self, x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature bin"]:
         """Encode the numbers."""
-        reached = self.relative(x).unsqueeze(-1) >= self.lower
+        reached = (self.relative(x).unsqueeze(-1) >= self.left) | self.low.isinf()
         return (reached & self.used).to(self.edges.dtype)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from salience.core.errors import ConfigError
 from salience.nn.embeddings.binned import BinnedModule
 from salience.nn.embeddings.linear import LinearEmbedding
-from salience.ops.piecewise_linear.naive import piecewise_linear, ramps
+from salience.ops.piecewise_linear.fast import piecewise_linear
+from salience.ops.piecewise_linear.naive import ramps
 from salience.ops.precision import full_precision
 
 

@@ -39,7 +39,8 @@ from salience.explain.target import NO, YES
 from salience.models.ensemble import Ensemble, make_model
 from salience.models.table_model import ModelConfig, Part, TableModel
 from salience.report.report import Report
-from salience.settings import Config, config_from_dict, config_to_dict, make_config, training_for
+from salience.settings import Config, config_from_dict, config_to_dict, for_kinds, make_config, training_for
+from salience.training.coherence import Coherence, coherence, table_batches, table_loss
 from salience.training.loop import History, Trainer
 
 KIND = "model"
@@ -167,7 +168,7 @@ class Predictor:
             folder: where checkpoints go.
             watch: gets the validation score that decides after each epoch; what it raises ends the training.
         """
-        config = self.config
+        config = self.config = for_kinds(self.config, {c.kind for c in schema.inputs})
         if config.threads:
             torch.set_num_threads(config.threads)
         self.schema = schema.fitted(train)
@@ -434,6 +435,33 @@ class Predictor:
             memory_mb=self.config.explain.memory_mb,
         )
 
+    def coherence(
+        self,
+        rows: Any,
+        *,
+        method: str = "exact",
+        batch_rows: int | None = None,
+        draws: int = 8,
+        seed: int | None = None,
+    ) -> Coherence:
+        """Measure how much the gradients of these rows agree at the present weights; of an ensemble, its first member's.
+
+        Rows are taken in random order. Their own numbers, such as ``squared_norms``, come in the order given by
+        :func:`salience.training.coherence.table_order`.
+
+        Args:
+            rows: a data frame or a file, with the target: training rows say what training could still learn.
+            method: ``"exact"``, ``"per_example"`` or ``"signs"``.
+            batch_rows: rows of a batch; a sixteenth of all if none, at most 256.
+            draws: random signs a row, for ``"signs"``.
+            seed: seed of the order, the signs and the resamples; the run's own if none.
+        """
+        model, seed = self._fitted(), self.config.seed if seed is None else seed
+        first: Any = model.members["member0"] if isinstance(model, Ensemble) else model
+        frame = self.schema.parse(self._frame(rows), target=True)
+        batches = table_batches(first, frame, batch_rows=batch_rows, seed=seed)
+        return coherence(first, table_loss, batches, method=method, draws=draws, seed=seed)
+
     def _with_truth(self, explanations: list[Explanation], frame: pd.DataFrame) -> list[Explanation]:
         """Add the true answers where the rows have the target; they are not looked at by the explanation."""
         names = [column.name for column in self.schema.targets]
@@ -483,7 +511,12 @@ class Predictor:
         return self.train_rows
 
     def audit(
-        self, rows: Any, *, checks: Sequence[str] | None = None, explain_rows: int | None = None
+        self,
+        rows: Any,
+        *,
+        checks: Sequence[str] | None = None,
+        explain_rows: int | None = None,
+        directions: Mapping[str, str] | None = None,
     ) -> Report:
         """Ask every check about the model on rows that have the target.
 
@@ -491,6 +524,8 @@ class Predictor:
             rows: labelled rows that were not trained on.
             checks: keys of the checks; all if none.
             explain_rows: rows that are explained, drawn at random.
+            directions: column → ``"increasing"`` or ``"decreasing"``, what is known of how columns move the answer;
+                what training was told if none.
 
         Returns:
             A report. Checks that need the training rows say so where the predictor was loaded from disk.
@@ -503,7 +538,7 @@ class Predictor:
         context = AuditContext(
             self.model, self.schema, frames, explanations=tuple(explanations), cost=self.cost(),
             seed=self.config.seed, quick=self.config.audit.quick, profile=self.config.audit.profile,
-            directions=self.config.audit.directions,
+            directions=directions or self.config.audit.directions,
         )  # fmt: skip
         findings = audit_engine.audit(context, checks or self.config.audit.checks)
         test = self.evaluate(frame)

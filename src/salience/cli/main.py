@@ -31,6 +31,10 @@ COMMANDS = {
     "explain": (MODEL, "Explain predictions in words and numbers, with a test of each explanation."),
     "effects": (MODEL, "Say how each column of a table moves the answer, alone and in pairs."),
     "compare": (MODEL, "Compare ways of explaining a model: which one is truest, and what does it cost?"),
+    "coherence": (
+        MODEL,
+        "Say how much the gradients of rows agree: whether a model still learns what they share.",
+    ),
     "level": (MODEL, "Say how interpretable a system must be for what it decides, and whether it is."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
     "lm": (MODEL, "Train, score, sample and explain language models on plain text."),

@@ -214,14 +214,14 @@ class TableModel(nn.Module):
         Args:
             frame: canonical input columns.
             calibrated: False for logits before temperature and the standardised target.
-            batch_tokens: rows × longest length of a batch; rows of like length go together.
+            batch_tokens: rows × longest length × members of a batch; rows of like length go together.
 
         Returns:
             float64 array ``(row, output)``: logits, or the targets in their own units.
         """
         result = np.zeros((len(frame), self.n_outputs))
         with _evaluation(self):
-            for index, batch in self._batches(frame, batch_tokens):
+            for index, batch in self._batches(frame, batch_tokens // self.fusion.members):
                 output = self._forward_once(batch)
                 result[index] = (self.finish(output) if calibrated else output).double().cpu().numpy()
         return result

@@ -77,3 +77,12 @@ def test_predictor_uses_its_training_rows_for_bins(place):
     assert 26 <= sum(line.rows for line in bins) <= 30  # a bin with one row is not told
     predictor.train_rows = table(60).assign(k=lambda f: f.k * 2, y=0.0)
     assert predictor.effects(frame, ["k"], explain_rows=30).contributions[0].bins != bins
+
+
+def test_audit_takes_directions(capsys, place, tmp_path):
+    asked = ["audit", place / "model", place / "rows.csv", "--out", tmp_path / "audit.html"]
+    findings = json.loads(run(capsys, *asked, "--direction", "a=increasing", "--json"))["findings"]
+    found = next(f for f in findings if f["check"] == "monotone")
+    assert found["verdict"] in ("pass", "warn") and "'a'" in found["control"]["name"]
+    assert cli.main(["audit", *map(str, asked[1:]), "--direction", "a"]) == 2
+    assert "COLUMN=DIRECTION" in capsys.readouterr().err

@@ -57,18 +57,27 @@ Set = Annotated[
 
 def parse_kinds(texts: list[str] | None) -> dict[str, str]:
     """Turn ``["Age=number"]`` into ``{"Age": "number"}``; a column name may hold ``=``."""
-    kinds = {}
+    return parse_pairs(texts, "--kind", "COLUMN=KIND", "Age=number")
+
+
+def parse_pairs(texts: list[str] | None, option: str, form: str, example: str) -> dict[str, str]:
+    """Turn texts such as ``"Age=number"`` into a mapping; what is left of the last ``=`` may hold others.
+
+    Raises:
+        ConfigError: a text has another form.
+    """
+    pairs = {}
     for text in texts or []:
-        column, sign, kind = text.rpartition("=")
-        if not sign or not column or not kind:
+        column, sign, value = text.rpartition("=")
+        if not sign or not column or not value:
             raise ConfigError(
-                "--kind needs the form COLUMN=KIND",
+                f"{option} needs the form {form}",
                 repr(text),
-                "For example --kind Age=number.",
+                f"For example {option} {example}.",
                 code="SAL-C004",
             )
-        kinds[column] = kind
-    return kinds
+        pairs[column] = value
+    return pairs
 
 
 def unescaped(text: str | None) -> str | None:

@@ -75,7 +75,7 @@ def _declared(context: AuditContext) -> dict[str, int]:
         raise UnsupportedError(
             "No direction is declared",
             "",
-            "Declare what is known: --set audit.directions.COLUMN=increasing.",
+            "Declare what is known, as in: salience audit MODEL FILE --direction COLUMN=increasing.",
         )
     known = {c.name: c for c in context.schema.inputs if c.kind == "number"}
     for name in declared:

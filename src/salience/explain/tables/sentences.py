@@ -103,7 +103,10 @@ def _category(curve: Curve) -> str:
 
 def direction_sentence(found: Monotonicity, answer: str) -> str:
     """Return which way the answer goes when the column rises."""
-    name, looked = quote(found.column), f"{found.rows} rows, {found.steps} steps each"
+    name, looked = (
+        quote(found.column),
+        f"{found.rows} rows, {found.steps} step{'s' if found.steps > 1 else ''} each",
+    )
     if found.direction == "constant":
         return f"When only {name} rises, {answer} never moves ({looked})."
     if found.direction != "mixed":

@@ -4,8 +4,6 @@ After Runje and Shankaranarayana, "Constrained Monotonic Neural Networks" (ICML 
 weights of one sign, could only make convex functions; its mirror image is concave, and the two joined saturate.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -70,7 +68,9 @@ class MonotoneLinear(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(dim_in)
+        bound = (
+            2 / dim_in
+        )  # mean size 1 / dim_in: sizes do not cancel out, so larger ones would add up layer by layer
         self.raw = nn.Parameter(torch.empty(dim_out, dim_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(dim_out))
         self.register_buffer("sign", torch.ones(dim_in), persistent=False)

@@ -8,7 +8,7 @@ from salience.core.config import build, merge, parse_assignments, read_yaml
 from salience.core.errors import ConfigError, nearest
 from salience.core.registry import cards
 from salience.models.notation import embedding_named
-from salience.models.table_model import ModelConfig
+from salience.models.table_model import TABULAR, ModelConfig
 from salience.training.loop import TrainingConfig
 
 
@@ -84,6 +84,8 @@ class Config:
         min_updates: a small table gets more epochs, until the weights are updated this often; 0, and the default
             where ``training.epochs`` is asked for, runs just the epochs.
         model, training, split, explain, audit: the parts' own options.
+        tables: options that take the place of the others where all columns are numbers and categories; by default
+            those of the preset, without what was asked for otherwise. See :func:`for_kinds`.
     """
 
     target: str | tuple | None = None
@@ -101,6 +103,7 @@ class Config:
     split: SplitConfig = SplitConfig()
     explain: ExplainConfig = ExplainConfig()
     audit: AuditConfig = AuditConfig()
+    tables: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -109,6 +112,22 @@ class Config:
             )
 
 
+def for_kinds(config: Config, kinds: set[str]) -> Config:
+    """Return the options for columns of these kinds: with numbers and categories alone, ``tables`` is put in place.
+
+    The result has no ``tables`` left, so that it says what is done.
+
+    Raises:
+        ConfigError: ``tables`` holds an unknown option or value.
+    """
+    if not config.tables:
+        return config
+    values, chosen = config_to_dict(config), config.tables if kinds <= set(TABULAR) else {}
+    model = {**values["model"], **chosen.get("model", {})}  # a part as a whole, with its own arguments
+    return build(Config, {**merge(values, chosen), "model": model, "tables": {}})
+
+
+PARTS = ("text", "image", "number", "category", "fusion")
 MIN_PATIENCE = 5
 UPDATES_OF_KIND = {"text": 1, "image": 6}
 UPDATES_OF_TABLE = 20
@@ -184,32 +203,60 @@ def make_config(
     if name not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}", "", nearest(str(name), PRESETS), code="SAL-C004")
     given = {key: value for key, value in options.items() if value not in (None, (), {})}
-    asked = _with_numbers_named(merge(written, given, parse_assignments(overrides or [])))
+    asked = _with_parts_named(merge(written, given, parse_assignments(overrides or [])))
     training = asked.get("training")
     exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
     defaults = config_to_dict(Config(preset=name))  # so that model.number.args.dim=8 keeps the encoder's name
-    return build(Config, merge(defaults, _for_parts(PRESETS[name], asked), exact, asked))
+    tables = {"tables": _unasked(PRESETS[name].get("tables", {}), merge(exact, asked))}
+    config = build(Config, merge(defaults, _for_parts(PRESETS[name], asked), tables, exact, asked))
+    for_kinds(config, set())  # an error in it is told now
+    return config
 
 
-def _with_numbers_named(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with an embedding of numbers such as ``"T-LR"`` as an encoder and its arguments.
+def _unasked(options: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return options without what is asked for otherwise; the arguments of a part join those asked for."""
+    rest = {}
+    for name, value in options.items():
+        wanted = asked.get(name)
+        if name not in asked:
+            rest[name] = value
+        elif isinstance(value, dict) and isinstance(wanted, dict) and "name" not in value:
+            rest[name] = _unasked(value, wanted)
+        elif isinstance(value, dict) and wanted.get("name", value["name"]) == value["name"]:
+            rest[name] = merge(value, wanted)
+    return rest
 
-    Both ``model.number=T-LR`` and ``model.number.name=T-LR`` are read, the second also with ``model.number.args``; an
-    encoder may be named by its key in the same ways.
+
+def _with_parts_named(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with every part as a name and arguments, where ``model.fusion=mlp`` gave the name alone.
+
+    An embedding of numbers such as ``"T-LR"`` becomes an encoder and its arguments.
     """
     model = asked.get("model")
-    part = model.get("number") if isinstance(model, dict) else None
-    part = {"name": part} if isinstance(part, str) else part
-    if not isinstance(part, dict) or not isinstance(part.get("name"), str):
+    if not isinstance(model, dict):
         return asked
-    name, args = part["name"], {}
-    if name not in {card.key for card in cards("encoder")}:
-        name, args = embedding_named(name)
-    return merge(asked, {"model": {**model, "number": merge({"args": args}, part, {"name": name})}})
+    named = {
+        kind: {"name": part} if kind in PARTS and isinstance(part, str) else part
+        for kind, part in model.items()
+    }
+    number = named.get("number")
+    if isinstance(number, dict) and isinstance(number.get("name"), str):
+        named["number"] = _number_named(number)
+    return {**asked, "model": named}
+
+
+def _number_named(part: dict[str, Any]) -> dict[str, Any]:
+    if part["name"] in {card.key for card in cards("encoder")}:
+        return part
+    name, args = embedding_named(part["name"])
+    return merge({"args": args}, part, {"name": name})
 
 
 def _for_parts(preset: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """Return a preset without the arguments of parts in whose place another method is asked for."""
+    """Return a preset without the arguments of parts in whose place another method is asked for.
+
+    The head's hidden layers go with the fusion: a backbone has layers of its own.
+    """
     wanted = asked.get("model")
     named = {
         kind: part["name"]
@@ -221,6 +268,8 @@ def _for_parts(preset: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         for kind, part in preset["model"].items()
         if kind not in named or part["name"] == named[kind]
     }
+    if named.get("fusion", Config().model.fusion.name) != Config().model.fusion.name:
+        parts.pop("hidden", None)
     return {**preset, "model": parts}
 
 

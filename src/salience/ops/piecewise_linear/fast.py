@@ -181,10 +181,13 @@ def _sums(
     start, step = (
         _summed_by_line(bin_of, share, gradient.flatten(0, 1), shape[0] * shape[1]).view(shape).unbind(2)
     )
-    whole = start.sum(1)
-    in_weight = whole.unsqueeze(1) - start.cumsum(1) + step
+    onward = (
+        start.flip(1).cumsum(1).flip(1)
+    )  # from the last bin, so that bins after which there is nothing get exact zeros
+    in_weight = step.clone()
+    in_weight[:, :-1] += onward[:, 1:]
     in_slope = (bins.left.unsqueeze(-1) * start + bins.width.unsqueeze(-1) * step).sum(1)
-    return in_weight, in_slope, whole
+    return in_weight, in_slope, onward[:, 0]
 
 
 def _summed_by_line(

@@ -11,7 +11,7 @@ from salience.audit.context import AuditContext
 from salience.core.errors import ConfigError, UnsupportedError
 from salience.data.schema import infer
 from salience.models.table_model import ModelConfig, Part, TableModel
-from tables_models import model, table
+from tables_models import table
 
 
 class Function:
@@ -81,13 +81,19 @@ def test_refusals():
         run(context(lambda f: f.a, {"g": "increasing"}))
     with pytest.raises(ConfigError, match="Unknown direction 'up'"):
         run(context(lambda f: f.a, {"a": "up"}))
+
+
+def test_last_of_several_classes_is_followed():
     frame = table(60).assign(y=lambda f: f.g)
     schema = infer(frame, "y").fitted(frame)
-    three = AuditContext(
-        model(lambda f: f.a, frame)[0], schema, {"test": frame}, directions={"a": "increasing"}
-    )
-    with pytest.raises(UnsupportedError, match="two classes or one number"):
-        run(three)
+
+    class Three(Function):
+        def outputs(self, rows):
+            return np.stack([0 * rows.a, -rows.a, rows.a], 1)
+
+    context = AuditContext(Three(schema, None), schema, {"test": frame}, directions={"a": "increasing"})
+    finding = run(context)[0]
+    assert finding.verdict == "pass" and "the log-odds of “w”" in finding.answer
 
 
 def test_built_in_directions_are_checked_and_proved():
@@ -104,6 +110,6 @@ def test_built_in_directions_are_checked_and_proved():
     finding = run(AuditContext(made, schema, {"test": frame}))[0]
     assert finding.verdict == "pass" and "The weights prove it for every row." in finding.answer
     with torch.no_grad():
-        made.fusion.sign.neg_()
+        made.fusion.first.sign.neg_()
     finding = run(AuditContext(made, schema, {"test": frame}))[0]
     assert finding.verdict == "fail" and "The weights do not prove it." in finding.answer

@@ -116,9 +116,12 @@ def _conditions(model: Any) -> Iterator[Condition]:
         yield _keeps_order(encoder, column)
         yield _has_sign(fusion, model.encoders, column, sign)
     yield _blocked(fusion)
-    for i, layer in enumerate(fusion.layers):
-        free_of_sign = layer.weight * layer.sign if i == 0 else layer.weight
-        yield _not_negative(f"monotone layer {i + 1}: weights have the sign of their column", free_of_sign)
+    signs = fusion.sign[fusion.places]
+    yield _not_negative(
+        "monotone layer 1: weights have the sign of their column", fusion.first.weight * signs
+    )
+    for i, layer in enumerate(fusion.layers, start=2):
+        yield _not_negative(f"monotone layer {i}: weights are not negative", layer.weight)
     rising = all(isinstance(a, Mixture) for a in fusion.activations) and type(fusion.dropout) is Dropout
     yield Condition("activations of the monotone layers rise everywhere", rising)
     yield from _head(model.head)

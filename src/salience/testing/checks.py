@@ -81,7 +81,8 @@ def toy_context(task: str, *, rows: int = ROWS, seed: int = 0) -> AuditContext:
     explanations = explain(model, some, method="leave_one_out") if rows >= 8 else []
     profile = {field: next(iter(options)) for field, options in read_policy().options.items()}
     return AuditContext(
-        model, model.schema, frames, explanations=tuple(explanations), cost={"train_seconds": 1.5}, quick=True, profile=profile
+        model, model.schema, frames, explanations=tuple(explanations), cost={"train_seconds": 1.5}, quick=True, profile=profile,
+        directions={"age": "increasing"},
     )  # fmt: skip
 
 

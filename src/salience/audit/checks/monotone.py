@@ -11,6 +11,7 @@ from salience.explain.tables.ask import Asker
 from salience.explain.tables.axis import Axis, make_axis
 from salience.explain.tables.curves import profiles
 from salience.explain.tables.monotone import Monotonicity, Moves, monotonicity
+from salience.explain.tables.sentences import answer_of
 from salience.explain.target import Target
 
 CARD = {
@@ -52,7 +53,7 @@ def run(context: AuditContext) -> list[Finding]:
     return [
         make_finding(
             CARD,
-            answer=_answer(lines, len(rows), proof),
+            answer=_answer(lines, len(rows), target, proof),
             verdict=_verdict(lines),
             value=worst["value"],
             unit="share of rows",
@@ -95,13 +96,13 @@ def _sign(direction: str) -> int:
 
 
 def _target(context: AuditContext) -> Target:
-    """Return the answer that is followed: the number, or the log-odds of the second of two classes."""
+    """Return the answer that is followed: the number, or the log-odds of the last class (of two, the positive one)."""
     classes = context.schema.classes
     if context.task == "regression":
         return Target(0, context.schema.target.name, "value")
-    if context.task == "classification" and len(classes) == 2:
-        return Target(1, classes[1], "log-odds")
-    raise UnsupportedError("A direction needs two classes or one number", f"The task is {context.task}.", "")
+    if context.task == "classification":
+        return Target(len(classes) - 1, classes[-1], "log-odds")
+    raise UnsupportedError("A direction needs classes or one number", f"The task is {context.task}.", "")
 
 
 def _follow(context: AuditContext, asker: Asker, rows: Any, name: str, spread: float) -> Monotonicity | None:
@@ -152,7 +153,7 @@ def _verdict(lines: list[dict[str, Any]]) -> str:
     return "warn" if rows <= FEW and turn <= SMALL else "fail"
 
 
-def _answer(lines: list[dict[str, Any]], rows: int, proof: bool | None) -> str:
+def _answer(lines: list[dict[str, Any]], rows: int, target: Target, proof: bool | None) -> str:
     worst, bad = lines[0], [line for line in lines if line["value"] > 0]
     columns = f"{len(lines)} column{'s' if len(lines) > 1 else ''}"
     if bad:
@@ -171,7 +172,7 @@ def _answer(lines: list[dict[str, Any]], rows: int, proof: bool | None) -> str:
         flat = [line["column"] for line in lines if line["control"] == 0]
         said += f" {flat[0]!r} moves no answer at all." if flat else ""
     proofs = {None: "", True: " The weights prove it for every row.", False: " The weights do not prove it."}
-    return said + proofs[proof]
+    return f"Followed is {answer_of(target.name, target.quantity)}. {said}{proofs[proof]}"
 
 
 def _advice(worst: dict[str, Any]) -> str:

@@ -67,8 +67,14 @@ class MonotoneMLP(Fusion):
         widths: sizes of the monotone layers.
         free_widths: sizes of the free branch's layers; none lets the other columns into the first monotone layer as they are.
         dropout: share of activations dropped in training, in [0, 1).
+
+    Attributes:
+        sign: 1, −1 or 0 (free) for each place of the row vector.
+        places: positions of the constrained ones.
     """
 
+    sign: Tensor
+    places: Tensor
     head_hidden = ()
     knows_columns = True
 
@@ -88,18 +94,19 @@ class MonotoneMLP(Fusion):
         if both:
             raise ConfigError(f"{both[0]!r} cannot be increasing and decreasing", "", "Keep one of the two.")
         self.directions = {**dict.fromkeys(increasing, 1), **dict.fromkeys(decreasing, -1)}
-        self.layout, self.bound = columns, not self.directions
+        self.layout, self.dim = columns, widths[-1]
         size = sum(dims.values())
-        self.dim = widths[-1]
+        self.register_buffer("sign", torch.zeros(size), persistent=False)
+        self.register_buffer("places", torch.zeros(0, dtype=torch.long), persistent=False)
         self.branch = perceptron([size, *free_widths], dropout)
-        self.free = nn.Linear([size, *free_widths][-1], widths[0], bias=False)
-        self.layers = nn.ModuleList(MonotoneLinear(a, b) for a, b in pairwise([size, *widths]))
+        self.free = nn.Linear([size, *free_widths][-1], widths[0])
+        self.first: MonotoneLinear | None = None
+        self.layers = nn.ModuleList(MonotoneLinear(a, b) for a, b in pairwise(widths))
         self.activations = nn.ModuleList(Mixture(width) for width in widths)
         self.dropout = Dropout(dropout)
-        self.layers[0].sign.zero_()
 
     def bind(self, encoders: dict[str, Encoder], head: Head) -> None:
-        """Find the places of the constrained columns, and constrain the head; nothing where no direction is asked for.
+        """Build the layer of the constrained columns' places, and constrain the head; nothing if no direction is asked for.
 
         Raises:
             ConfigError: there is no such column.
@@ -113,9 +120,11 @@ class MonotoneMLP(Fusion):
             for name, encoder in encoders.items()
             for column, size in zip(_owners(encoder, self.layout[name]), self.layout[name], strict=True)
         ]
-        self.layers[0].sign.copy_(torch.cat(parts))
+        self.sign.copy_(torch.cat(parts))
+        self.places = self.sign.nonzero().squeeze(1)
+        own = self.sign[self.places]
+        self.first = MonotoneLinear(len(own), self.free.out_features, own, bias=False)
         _constrain(head)
-        self.bound = True
 
     def _check(self, encoders: dict[str, Encoder], head: Head) -> None:
         known = {column: encoder for encoder in encoders.values() for column in encoder.columns}
@@ -144,25 +153,23 @@ class MonotoneMLP(Fusion):
                 "Take the directions away, or predict one class against the others.",
             )
 
-    @property
-    def sign(self) -> Float[Tensor, " place"]:
-        """1, −1 or 0 (free) for each place of the row vector."""
-        return self.layers[0].sign
-
     def forward(self, vectors: dict[str, Tensor], tokens: dict[str, Tokens]) -> Float[Tensor, "batch dim"]:
         """Return the last monotone layer's activations.
 
         Raises:
             NotFittedError: directions were asked for, but it was not told which places are theirs.
         """
-        if not self.bound:
+        if self.directions and self.first is None:
             raise NotFittedError(
                 "The monotone fusion does not know its columns", "", "Call bind(encoders, head) first."
             )
         x = side_by_side(vectors)
-        free = self.free(self.branch(x * (self.sign == 0)))
-        for i, (layer, activation) in enumerate(zip(self.layers, self.activations, strict=True)):
-            x = self.dropout(activation(layer(x) + free if i == 0 else layer(x)))
+        summed = self.free(self.branch(x * (self.sign == 0)))
+        if self.first is not None:
+            summed = summed + self.first(x[:, self.places])
+        for activation, layer in zip(self.activations, [*self.layers, None], strict=True):
+            x = self.dropout(activation(summed))
+            summed = x if layer is None else layer(x)
         return x
 
 

@@ -54,26 +54,27 @@ class Mixture(nn.Module):
 
 
 class MonotoneLinear(nn.Module):
-    """Apply a linear layer whose weights have a given sign for some inputs and pass over the others.
+    """Apply a linear layer whose weights have a given sign.
 
     Args:
         dim_in: size of the input.
         dim_out: size of the output.
-
-    Attributes:
-        sign: for each input 1, −1 or 0 (not looked at); 1 at first.
+        sign: 1 or −1 for each input; none for 1 everywhere.
+        bias: whether a vector is added.
     """
 
     sign: Tensor
 
-    def __init__(self, dim_in: int, dim_out: int) -> None:
+    def __init__(
+        self, dim_in: int, dim_out: int, sign: Float[Tensor, " input"] | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
         bound = (
             2 / dim_in
         )  # mean size 1 / dim_in: sizes do not cancel out, so larger ones would add up layer by layer
         self.raw = nn.Parameter(torch.empty(dim_out, dim_in).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(dim_out))
-        self.register_buffer("sign", torch.ones(dim_in), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(dim_out)) if bias else None
+        self.register_buffer("sign", torch.ones(dim_in) if sign is None else sign, persistent=False)
 
     @property
     def weight(self) -> Float[Tensor, "output input"]:

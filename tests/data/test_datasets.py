@@ -19,6 +19,7 @@ from salience.data.schema import infer
 CARDS = registry.cards("dataset")
 OURS = {
     "adult",
+    "birds",
     "breast-cancer",
     "california",
     "clothing-reviews",
@@ -27,6 +28,7 @@ OURS = {
     "easy-vqa",
     "mnist-5k",
     "rated-sentences",
+    "river-flow",
     "wine",
 }
 PROMISES = [card for card in CARDS if card.key in OURS]

@@ -59,7 +59,7 @@ def test_long_texts_and_many_rows_are_cut_and_counted():
 
 def test_units_without_a_value_stay_without():
     report = sample.regression()
-    views = examples(report.explanations, 48321.5)
+    views = examples(report.explanations, {report.explanations[0].target_column: 48321.5})
     assert [v.statuses for v in views] == [("close",), ("off",), ("close",), ("unknown",)]
     chip = views[2].chips[1]
     assert (chip.column, chip.label, chip.value, chip.width) == ("Ocean", "near", "not measured", 0)

@@ -18,7 +18,9 @@ MARKS = {
 }
 METRIC_NAMES = {
     "auroc": "AUROC ↑", "accuracy": "accuracy ↑", "macro_f1": "macro-F1 ↑", "log_loss": "log loss ↓",
-    "rmse": "RMSE ↓", "mae": "MAE ↓", "r2": "R² ↑",
+    "rmse": "RMSE ↓", "mae": "MAE ↓", "r2": "R² ↑", "mean_auroc": "mean AUROC ↑", "micro_f1": "micro-F1 ↑",
+    "label_accuracy": "label accuracy ↑", "subset_accuracy": "all labels right ↑", "mean_rmse": "mean RMSE ↓",
+    "mean_mae": "mean MAE ↓", "mean_r2": "mean R² ↑",
 }  # fmt: skip
 SHORT_METRICS = {
     "comprehensiveness": "compr.", "sufficiency": "suff.", "deletion_auc": "del.", "insertion_auc": "ins.",
@@ -124,7 +126,19 @@ def metrics_table(metrics: dict[str, Any], title: str = "") -> Group:
         for baseline, scores in baselines.items()
     ]
     title = title or "Scores on the test rows (95 % interval)"
-    return table(title, ["", *(METRIC_NAMES[name] for name in names)], rows)
+    whole = table(title, ["", *(METRIC_NAMES[name] for name in names)], rows)
+    each = {name: test[name]["targets"] for name in names if "targets" in test[name]}
+    return Group(whole, Text(), _targets_table(each)) if each else whole
+
+
+def _targets_table(each: dict[str, dict[str, Any]]) -> Group:
+    """Return the scores of this model on each of several targets."""
+    names = [METRIC_NAMES[name].removeprefix("mean ") for name in each]
+    rows = [
+        [target, *(with_interval(scores[target]) for scores in each.values())]
+        for target in next(iter(each.values()))
+    ]
+    return table("This model, target by target", ["target", *names], rows)
 
 
 def findings_table(findings: Sequence[Any]) -> Group:

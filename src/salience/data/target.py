@@ -100,7 +100,7 @@ def _one_of_several(series: pd.Series, task: str | None, missing: str, source: s
     if not len(bad) and task != "multi-regression":
         if len(np.unique(labels)) < 2:
             raise _one_value(values, source)
-        return TargetGuess("multi-label", None, f"0 and 1, {labels.mean():.1%} are 1 → multi-label")
+        return TargetGuess("multi-label", None, f"0 and 1, {100 * labels.mean():.1f} % are 1 → multi-label")
     if task == "multi-label":
         raise no_label(values, bad, source)
     if len(to_numbers(values)[1]) == len(values):

@@ -50,7 +50,7 @@ class Content:
     points: tuple[Point, ...]
     verdicts: tuple[tuple[str, str, int], ...]
     performance: tuple[Figure, ...]
-    scores: Table | None
+    scores: tuple[Table, ...]
     examples: tuple[Example, ...]
     examples_left: int
     filters: tuple[tuple[str, str, int], ...]
@@ -65,8 +65,7 @@ class Content:
 
 def content(report: "Report") -> Content:
     """Gather what a report says."""
-    error = ((report.metrics.get("test") or {}).get("rmse") or {}).get("value")
-    shown = tuple(examples(report.explanations, error))
+    shown = tuple(examples(report.explanations, _typical_errors(report)))
     views = [_finding(f, k) for k, f in enumerate(report.findings, start=1)]
     lifted = [f for v in views for f in v.figures if f.kind in LIFTED]
     order = list(VERDICT_TITLES)
@@ -77,7 +76,7 @@ def content(report: "Report") -> Content:
         points=tuple(points(report)),
         verdicts=tuple((v, VERDICT_TITLES[v], n) for v, n in report.counts().items()),
         performance=(*_metric_figures(report), *lifted),
-        scores=_scores(report),
+        scores=(*_scores(report), *_target_scores(report)),
         examples=shown,
         examples_left=len(report.explanations) - len(shown),
         filters=_filters(shown),
@@ -89,6 +88,15 @@ def content(report: "Report") -> Content:
         provenance=tuple(_provenance(report.run)),
         not_measured=tuple(_not_measured(report)),
     )
+
+
+def _typical_errors(report: "Report") -> dict[str, float]:
+    """Return the RMSE of each number that is predicted, by its column; of one target under every name."""
+    test = report.metrics.get("test") or {}
+    several = (test.get("mean_rmse") or {}).get("targets") or {}
+    only = (test.get("rmse") or {}).get("value")
+    own = {e.target_column: only for e in report.explanations} if only is not None else {}
+    return own | {name: score["value"] for name, score in several.items()}
 
 
 def _subtitle(run: dict[str, Any]) -> str:
@@ -143,10 +151,10 @@ def _metric_figures(report: "Report") -> list[Figure]:
     return figures
 
 
-def _scores(report: "Report") -> Table | None:
+def _scores(report: "Report") -> list[Table]:
     names, systems = _metric_names(report), _systems(report)
     if not systems:
-        return None
+        return []
     validation = report.metrics.get("validation") or {}
     lines = [(f"{system}, test", scores) for system, scores in systems.items()]
     lines += [("this model, validation", validation)] if validation else []
@@ -154,7 +162,21 @@ def _scores(report: "Report") -> Table | None:
         {"system and split": label} | {metric_title(n): _score(scores.get(n)) for n in names}
         for label, scores in lines
     ]
-    return table("All scores, with 95 % intervals", records)
+    return [table("All scores, with 95 % intervals", records)]
+
+
+def _target_scores(report: "Report") -> list[Table]:
+    """Return the scores of this model on each of several targets."""
+    test = report.metrics.get("test") or {}
+    each = {n: test[n]["targets"] for n in _metric_names(report) if "targets" in (test.get(n) or {})}
+    if not each:
+        return []
+    records = [
+        {"target": target}
+        | {metric_title(n).split(",")[0]: _score(scores[target]) for n, scores in each.items()}
+        for target in next(iter(each.values()))
+    ]
+    return [table("This model, target by target", records)]
 
 
 def _score(score: Any) -> str:

@@ -1,7 +1,7 @@
 """Explained rows as a reader sees them: highlighted words, chips for cells, sentences, a faithfulness line."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,15 +80,17 @@ class Example:
     units: Table
 
 
-def examples(explanations: Sequence["Explanation"], error: float | None = None) -> list[Example]:
+def examples(
+    explanations: Sequence["Explanation"], errors: Mapping[str, float] | None = None
+) -> list[Example]:
     """Return views of the first sixty explanations.
 
     Args:
         explanations: explained rows.
-        error: typical error of a regression (its RMSE), which splits close from off.
+        errors: typical error (RMSE) of each target that is a number, by its column, which splits close from off.
     """
     shown = explanations[:MAX_EXAMPLES]
-    return [view(explanation, k, error) for k, explanation in enumerate(shown, start=1)]
+    return [view(e, k, (errors or {}).get(e.target_column)) for k, e in enumerate(shown, start=1)]
 
 
 def view(explanation: "Explanation", position: int, error: float | None) -> Example:

@@ -34,7 +34,7 @@ def _blocks(c: Content) -> Iterator[str]:
         verdict = f" [{VERDICT_TITLES[point.verdict]}]" if point.verdict else ""
         yield f"**{escape(point.question)}**{escape(verdict)} {escape(point.answer)}"
     yield "## Performance"
-    yield _table(c.scores) if c.scores else "No scores are in this run."
+    yield from map(_table, c.scores) if c.scores else ["No scores are in this run."]
     yield "## Examples"
     for example in c.examples:
         yield from _example(example)

@@ -14,6 +14,14 @@ METRIC_TITLES = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
+    "mean_auroc": "AUROC, mean of labels",
+    "micro_f1": "Micro F1",
+    "label_accuracy": "Label accuracy",
+    "subset_accuracy": "All labels right",
+    "hamming_loss": "Hamming loss",
+    "mean_rmse": "RMSE, mean of targets",
+    "mean_mae": "MAE, mean of targets",
+    "mean_r2": "R², mean of targets",
 }
 
 

@@ -86,6 +86,6 @@ def render(report: "Report") -> str:
 def _legend(report: "Report") -> tuple[str, str]:
     if not any(explanation.signed for explanation in report.explanations):
         return "the model looks here", ""
-    if report.run.get("task") == "regression":
+    if report.run.get("task") in ("regression", "multi-regression"):
         return "raises the answer", "lowers it"
     return "speaks for the explained answer", "speaks against it"

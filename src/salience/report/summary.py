@@ -93,9 +93,13 @@ def _what(report: "Report") -> Point:
         if len(classes) <= 4
         else plural(len(classes), "class", "classes")
     )
-    answer = f"It predicts “{target}”" + (
-        f" ({names})" if classes else " (a number)" if run.get("task") == "regression" else ""
-    )
+    what = {
+        "regression": " (a number)",
+        "multi-regression": " (numbers)",
+        "multi-label": " (yes or no for each)",
+    }
+    named = f"“{target}”" if run.get("task") in ("classification", "regression", None) else target
+    answer = f"It predicts {named}" + (f" ({names})" if classes else what.get(str(run.get("task")), ""))
     if inputs:
         answer += f" from {plural(len(inputs), 'column')} ({join(counted)})"
     if run.get("dataset"):

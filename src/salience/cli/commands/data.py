@@ -25,11 +25,15 @@ def list_sets() -> Answer:
     found = cards("dataset")
     names = ("name", "title", "rows", "target", "columns", "licence")
     rows = [
-        (card.key, card.get("title"), f"{card.get('rows', 0):,}", card.get("target", ""),
+        (card.key, card.get("title"), f"{card.get('rows', 0):,}", _target(card.get("target", "")),
          ", ".join(card.get("kinds") or ()), card.get("licence"))
         for card in found
     ]  # fmt: skip
     return Answer([card.fields for card in found], [table("Data sets", names, rows, right=("rows",))])
+
+
+def _target(target: str | list[str]) -> str:
+    return target if isinstance(target, str) else f"{len(target)} targets"
 
 
 def download(

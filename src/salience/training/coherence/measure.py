@@ -30,6 +30,7 @@ def coherence(
     groups: int = GROUPS,
     tolerance: float = TOLERANCE,
     check: int = 2,
+    processes: Any = None,
     seed: int = 0,
 ) -> Coherence:
     """Measure how much the gradients of examples agree, at the present weights.
@@ -51,6 +52,8 @@ def coherence(
         tolerance: an example is active if its norm is above this share of the root mean square.
         check: examples of the first batch that ``"exact"`` also measures alone; where they differ (the examples of
             a batch depend on each other, or code hides what it does) it measures all of them alone, and says so.
+        processes: a group of ``torch.distributed`` whose processes each measure their own batches; sums and squared norms
+            are added up over them. Not for ``"signs"``.
         seed: seed of signs, masks and resamples.
 
     Raises:
@@ -73,6 +76,8 @@ def coherence(
             totals.add(exact.gradients(batch))
     if not totals.squares:
         raise ConfigError("There is no batch to measure coherence on", "", "Give at least one batch.")
+    if processes is not None:
+        totals.gather(processes)
     return summarise(
         totals, method=exact.method, tolerance=tolerance, seed=seed, reason=exact.reason, notes=notes
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,30 @@ class Totals:
             for name, value in wide.items():
                 self.sums[position][name] += value
         self.members[position].append(len(self.squares) - 1)
+
+    def gather(self, processes: Any) -> None:
+        """Add up what the processes of a group have measured, each on its own examples.
+
+        Gradient sums and squared norms travel apart: α is no mean of the processes' α. The examples' norms follow one
+        another in the order of the processes.
+
+        Args:
+            processes: a group of ``torch.distributed``.
+        """
+        dist = torch.distributed
+        theirs: list[Any] = [None] * dist.get_world_size(processes)
+        dist.all_gather_object(theirs, (self.squares, self.members), group=processes)
+        groups = max(len(members) for _, members in theirs)
+        while len(self.sums) < groups:
+            self.sums.append({name: torch.zeros_like(t) for name, t in self.sums[0].items()})
+        for group in self.sums:
+            for tensor in group.values():
+                dist.all_reduce(tensor, group=processes)
+        self.squares, self.members = [], [[] for _ in range(groups)]
+        for squares, members in theirs:
+            for position, batches in enumerate(members):
+                self.members[position] += [len(self.squares) + b for b in batches]
+            self.squares += squares
 
     @property
     def names(self) -> list[str]:

@@ -11,6 +11,9 @@ from jaxtyping import Float, Int
 
 from salience.core.errors import ConfigError, DataError
 
+LEAST_GAIN = (
+    1e-12  # a share of the variance that rounding alone can give; without it pure leaves are split on
+)
 OFFSET = 1024.0  # a column this many times farther from zero than it is wide is shifted before a tree sees it
 
 
@@ -78,7 +81,8 @@ def tree_edges(
     shift = low if max(abs(low), abs(high)) > OFFSET * (high - low) else values.dtype.type(0)
     regression = task.endswith("regression")
     wanted = _checked_target(np.asarray(target), len(values), regression)
-    options = {"min_samples_leaf": min_samples_leaf, "min_impurity_decrease": min_impurity_decrease}
+    least = max(min_impurity_decrease, LEAST_GAIN)
+    options = {"min_samples_leaf": min_samples_leaf, "min_impurity_decrease": least}
     maker = DecisionTreeRegressor if regression else DecisionTreeClassifier
     tree = (
         maker(max_leaf_nodes=n_bins, random_state=0, **options).fit((values - shift)[:, None], wanted).tree_

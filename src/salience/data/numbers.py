@@ -80,7 +80,6 @@ class NumberScaler:
         """
         self._refuse(values)
         self.fitted = [self._column(column, rng) for column in values.T]
-        self._hold()
         return self
 
     def _column(self, cells: np.ndarray, rng: np.random.Generator) -> Column:
@@ -93,25 +92,23 @@ class NumberScaler:
         found["median"] = float(self._mapped(np.median(standard, keepdims=True), found)[0])
         return found
 
-    def _hold(self) -> None:
-        """Put what the columns share in arrays, for many rows at once."""
-        for name in ("mean", "scale", "low", "high", "median", "known", "some_missing"):
-            setattr(self, f"_{name}", np.array([column[name] for column in self.fitted]))
+    def _of_columns(self, name: str) -> np.ndarray:
+        return np.array([column[name] for column in self.fitted])
 
     @property
     def median(self) -> Float[np.ndarray, " column"]:
         """Scaled training median of each column; 0 where it had no value."""
-        return self._median
+        return self._of_columns("median")
 
     @property
     def knows_missing(self) -> np.ndarray:
         """Whether each column had a missing value in training, so that a vector for it could be learned."""
-        return self._some_missing
+        return self._of_columns("some_missing")
 
     @property
     def varies(self) -> np.ndarray:
         """Whether each column had two distinct values in training."""
-        return self._scale > 0
+        return self._of_columns("scale") > 0
 
     def transform(self, values: Values) -> Values:
         """Return scaled values in float64: NaN where missing, unless the median stands in.
@@ -124,17 +121,23 @@ class NumberScaler:
         self._refuse(values)
         values = np.asarray(values, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            standard = np.clip((values - self._mean) * self._scale, -FARTHEST, FARTHEST)
+            standard = np.clip(
+                (values - self._of_columns("mean")) * self._of_columns("scale"), -FARTHEST, FARTHEST
+            )
         if self.infinite == "clip":
-            ends = np.where(values > 0, self._high, self._low)
+            ends = np.where(values > 0, self._of_columns("high"), self._of_columns("low"))
             standard = np.where(np.isinf(values), ends, standard)
         else:
             standard[np.isinf(values)] = np.nan
-        standard[:, ~self._known] = np.nan
+        standard[:, ~self._of_columns("known")] = np.nan
         scaled = np.stack(
             [self._mapped(z, column) for z, column in zip(standard.T, self.fitted, strict=True)], axis=1
         )
-        return np.where(np.isnan(scaled), self._median, scaled) if self.missing == "median" else scaled
+        return (
+            np.where(np.isnan(scaled), self._of_columns("median"), scaled)
+            if self.missing == "median"
+            else scaled
+        )
 
     def _mapped(self, standard: np.ndarray, column: Column) -> np.ndarray:
         """Return scaled values of one column from standardised ones."""
@@ -188,7 +191,6 @@ class NumberScaler:
     def restore(self, state: dict[str, Any]) -> "NumberScaler":
         """Take over what another one learned."""
         self.fitted = state["columns"]
-        self._hold()
         return self
 
 

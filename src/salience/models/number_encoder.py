@@ -32,6 +32,9 @@ class NumberEncoder(Encoder):
     """
 
     kind = "number"
+    embedding: nn.Module
+    median: Tensor
+    knows_missing: Tensor
 
     def __init__(self, columns: list[str], dim: int, **policies: Any) -> None:
         super().__init__(columns)

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salience.models.encoders.plain_numbers import PlainNumbers
+from salience.models.number_encoder import NumberEncoder
 from salience.models.slots import Tokens
 from salience.nn.embeddings.fourier import FourierFeatures
 
@@ -27,7 +27,7 @@ CARD = {
 }
 
 
-class FourierNumbers(PlainNumbers):
+class FourierNumbers(NumberEncoder):
     """Encode all number columns of a table together.
 
     Args:
@@ -41,7 +41,7 @@ class FourierNumbers(PlainNumbers):
     def __init__(
         self, columns: list[str], n_frequencies: int = 48, sigma: float = 1.0, **policies: Any
     ) -> None:
-        super().__init__(columns, **policies)
+        super().__init__(columns, 1, **policies)
         self.n_frequencies, self.sigma, self.dim = n_frequencies, sigma, 2 * n_frequencies
 
     def column_dims(self) -> list[int]:
@@ -51,7 +51,7 @@ class FourierNumbers(PlainNumbers):
     def make_embedding(self, learned: dict[str, Any]) -> nn.Module:
         """Return the numbers themselves, and draw the projection that :meth:`encode` applies."""
         self.waves = FourierFeatures(len(self.columns), self.n_frequencies, self.sigma)
-        return super().make_embedding(learned)
+        return nn.Unflatten(1, (len(self.columns), 1))
 
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:
         """Return the tokens as they are, and the waves of all of them."""

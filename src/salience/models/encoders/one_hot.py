@@ -1,11 +1,11 @@
 """Category encoder: one column a value, one for rare and unseen values, one for missing."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from salience.models.encoders.category_embedding import CategoryEncoder
+from salience.models.category_columns import CategoryColumns
 from salience.models.slots import Tokens
 
 CARD = {
@@ -26,23 +26,23 @@ CARD = {
 }
 
 
-class OneHotEncoder(CategoryEncoder):
+class OneHotEncoder(CategoryColumns):
     """Encode all category columns of a table, one token a column, padded to the most values of a column.
 
     Args:
         columns: names of the category columns.
         min_count: training rows that a value needs for a column of its own.
-        dropout: as for :class:`~salience.models.encoders.category_embedding.CategoryEncoder`.
+        dropout: share of cells that training puts into the missing or the unseen column, so that both are trained.
     """
 
     places: Tensor
 
     def __init__(self, columns: list[str], min_count: int = 3, dropout: float = 0.02) -> None:
-        super().__init__(columns, 0, min_count, dropout)
+        super().__init__(columns, min_count, dropout)
 
-    def _build(self, values: list[list[str]]) -> None:
-        self._index_values(values)
-        sizes = self._column_dims = [len(known) + 2 for known in values]
+    def build(self, sizes: list[int]) -> None:
+        """Note which places of the padded tokens are values."""
+        self._column_dims = sizes
         self.token_dim, self.dim = max(sizes), sum(sizes)
         places = torch.cat([i * self.token_dim + torch.arange(size) for i, size in enumerate(sizes)])
         self.register_buffer("places", places, persistent=False)
@@ -51,7 +51,8 @@ class OneHotEncoder(CategoryEncoder):
         """Return how many places of the row vector each column takes, in order."""
         return self._column_dims
 
-    def _vectors(self, index: Tensor) -> Float[Tensor, "batch column dim"]:
+    def vectors(self, index: Int[Tensor, "batch column"]) -> Float[Tensor, "batch column dim"]:
+        """Return a one at the place of each value."""
         return F.one_hot(index - self.starts, self.token_dim).float()
 
     def encode(self, tokens: Tokens) -> tuple[Tokens, Float[Tensor, "batch dim"]]:

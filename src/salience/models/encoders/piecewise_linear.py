@@ -1,6 +1,6 @@
 """Number encoder: piecewise linear encoding by quantile or tree bins, one token a column."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -51,7 +51,7 @@ class PiecewiseLinearEncoder(BinnedNumbers):
         dim: int = 16,
         n_bins: int = 32,
         bins: str = "quantile",
-        version: str = "B",
+        version: Literal["A", "B"] = "B",
         layers: str = "L",
         scaling: str = "standard",
         **options: Any,

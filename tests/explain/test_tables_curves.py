@@ -141,10 +141,15 @@ def test_missing_category_is_a_value_of_its_own():
 
 def test_like_categories_are_neighbours():
     rng = np.random.default_rng(0)
-    groups = [pd.DataFrame({"x": rng.normal(mean, 1, 200)}) for mean in (4.0, 0.0, 2.0)]
-    column = type("Column", (), {"name": "x", "kind": "number"})
-    order = in_order(groups, [column]).tolist()
+    place = np.repeat([0, 1, 2], 200)
+    frame = pd.DataFrame({"x": rng.normal(np.array([4.0, 0.0, 2.0])[place], 1), "h": place.astype(str)})
+    columns = [
+        type("Column", (), {"name": name, "kind": kind})
+        for name, kind in (("x", "number"), ("h", "category"))
+    ]
+    order = in_order(place, frame, columns[:1]).tolist()
     assert order in ([0, 2, 1], [1, 2, 0])
+    assert sorted(in_order(place, frame, columns[1:])) == [0, 1, 2]  # all alike: any order
 
 
 def test_same_seed_same_numbers_and_calls_are_packed():

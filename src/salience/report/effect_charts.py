@@ -15,6 +15,7 @@ COUNTS, FOOT = 44.0, 262.0  # height of the tallest count, and where it stands
 WIDE = 1000.0  # units across the part of the drawing that stretches
 UNEVEN = 0.5  # a step wider than this share of the range would hide the others
 TINTS = 5
+LETTERS = 48  # that stand beside each other above the tiles of a narrow heat map
 
 
 def curve(title: str, description: str, line: dict[str, Any]) -> Svg:
@@ -137,9 +138,10 @@ def heat_map(title: str, description: str, pair: dict[str, Any]) -> Svg:
     scale = max(abs(value) for tiles in pair["effect"] for value in tiles) or 1.0
     parts = [text(f"{pair['columns'][1]} ↓   {pair['columns'][0]} →", 0, 14, class_="muted small")]
     every = 1 if len(across) <= 6 else 2
+    room = max(4, LETTERS * every // len(across))
     for i, label in enumerate(across[::every]):
         place = f"{left + width * (i * every + 0.5):.2f}%"
-        parts.append(text(_short(label), place, top - 10, text_anchor="middle", class_="muted"))
+        parts.append(text(_short(label, room), place, top - 10, text_anchor="middle", class_="muted"))
     for j, label in enumerate(reversed(down)):
         row = len(down) - 1 - j
         parts.append(

@@ -29,7 +29,7 @@ class EffectsView:
 
     Attributes:
         lede: what was measured, on how many rows.
-        sentences: in words, what the pictures do not say: pairs beyond noise, columns left out.
+        sentences: in words, what the pictures do not say: that no pair is beyond noise, which columns are left out.
         overview: strength of each column beside what chance reaches.
         curves: one picture a column, strongest first.
         pairs: pictures of the pairs beyond noise.
@@ -66,11 +66,20 @@ def view(effects: dict[str, Any]) -> EffectsView | None:
     )
     return EffectsView(
         lede,
-        tuple(text for text in effects["closing"] if text not in [pair["words"] for pair in real[:PAIRS]]),
+        (*effects["closing"], *_more(len(real) - PAIRS)),
         _overview(effects["curves"]),
         tuple(_curve(line) for line in effects["curves"][:CURVES]),
         tuple(_pair(pair) for pair in real[:PAIRS]),
         tuple(found for found in tables if found.rows),
+    )
+
+
+def _more(pairs: int) -> tuple[str, ...]:
+    """Return where the pairs without a picture are; nothing if there are none."""
+    return (
+        (f"{plural(pairs, 'weaker pair')} beyond noise {'are' if pairs > 1 else 'is'} in the table below.",)
+        if pairs > 0
+        else ()
     )
 
 

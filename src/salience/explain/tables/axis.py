@@ -110,9 +110,11 @@ def _category_axis(name: str, frame: pd.DataFrame, others: list[Any]) -> Axis | 
     common = sorted(labels.value_counts().sort_index().nlargest(MOST_VALUES).index)
     if len(common) < 2:
         return None
-    order = in_order([frame[labels == label] for label in common], others)
+    position = {label: i for i, label in enumerate(common)}
+    place = labels.map(lambda label: position.get(label, -1)).to_numpy(int)
+    order = in_order(place, frame, others)
     chosen = [common[i] for i in order]
-    share = np.stack([(labels == label).to_numpy(float) for label in chosen], axis=1)
+    share = (place[:, None] == order[None]).astype(float)
     row, point = np.nonzero(share)
     sides = [
         (row[point > 0], point[point > 0] - 1),
@@ -124,32 +126,47 @@ def _category_axis(name: str, frame: pd.DataFrame, others: list[Any]) -> Axis | 
     return Axis(name, "category", points, tuple(chosen), lines[0], lines[1], share)
 
 
-def in_order(groups: list[pd.DataFrame], others: list[Any]) -> Int[np.ndarray, " group"]:
+def in_order(
+    place: Int[np.ndarray, " row"], frame: pd.DataFrame, others: list[Any]
+) -> Int[np.ndarray, " group"]:
     """Return an order in which groups of rows with like other columns are neighbours.
 
     As Apley and Zhu (2020) order the levels of a category: the distance of two groups is the sum over the other
     columns of Kolmogorov-Smirnov distances (numbers) or total variation (categories), and one-dimensional classical
     scaling of the distances gives the order. Only the sign is free: the largest group comes in the first half.
+
+    Args:
+        place: the group of each row, counted from 0; −1 for none.
+        frame: canonical rows.
+        others: columns of the schema to compare the groups by.
     """
-    square = np.zeros((len(groups), len(groups)))
+    groups = place.max() + 1
+    square = np.zeros((groups, groups))
     for column in others:
-        shares = _distributions([group[column.name] for group in groups], column.kind)
+        shares = _distributions(frame[column.name], place, groups, column.kind)
         gaps = np.abs(shares[:, None] - shares[None])
         square += gaps.max(axis=2) if column.kind == "number" else gaps.sum(axis=2) / 2
     squared = square**2
     centred = squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean()
-    place = np.linalg.eigh(-centred / 2)[1][:, -1]
-    largest = int(np.argmax([len(group) for group in groups]))
-    return np.argsort(np.round(place * (-1 if place[largest] > 0 else 1), 9), kind="stable")
+    where = np.linalg.eigh(-centred / 2)[1][:, -1]
+    largest = np.bincount(place[place >= 0]).argmax()
+    return np.argsort(np.round(where * (-1 if where[largest] > 0 else 1), 9), kind="stable")
 
 
-def _distributions(columns: list[pd.Series], kind: str) -> Float[np.ndarray, "group mark"]:
-    """Return cumulative shares at some values, or shares of categories, of each group; missing ones left out."""
+def _distributions(
+    cells: pd.Series, place: Int[np.ndarray, " row"], groups: int, kind: str
+) -> Float[np.ndarray, "group mark"]:
+    """Return shares of categories, or cumulative shares at some values, of each group; missing cells are left out."""
+    known = cells.notna().to_numpy() & (place >= 0)
+    if not known.any():
+        return np.zeros((groups, 1))
     if kind == "category":
-        names = sorted({value for c in columns for value in c.dropna().unique()})
-        shares = [c.value_counts(normalize=True).reindex(names, fill_value=0.0).to_numpy() for c in columns]
-        return np.stack(shares) if names else np.zeros((len(columns), 1))
-    values = [c.dropna().to_numpy(np.float64) for c in columns]
-    joined = np.concatenate(values)
-    marks = np.quantile(joined, np.linspace(0, 1, MARKS + 2)[1:-1]) if len(joined) else np.zeros(1)
-    return np.stack([np.searchsorted(np.sort(v), marks, side="right") / max(len(v), 1) for v in values])
+        marks = pd.factorize(cells[known], sort=True)[0]
+    else:
+        values = cells.to_numpy(np.float64)[known]
+        edges = np.quantile(values, np.linspace(0, 1, MARKS + 2)[1:-1])
+        marks = np.searchsorted(edges, values, side="left")
+    counts = np.zeros((groups, marks.max() + 1))
+    np.add.at(counts, (place[known], marks), 1.0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares if kind == "category" else shares.cumsum(axis=1)

@@ -208,9 +208,14 @@ def by_chance(
     block = max(1, BLOCK // max(rows, len(delta), 1))
     for start in range(0, draws, block):
         count = min(block, draws - start)
-        signs = rng.choice(np.array([-1.0, 1.0]), (count, rows))
+        signs = random_signs(rng, (count, rows))
         found.append(_centred(axis, signs[:, axis.row] @ part, np.ones((count, rows)))[1])
     return np.concatenate(found)
+
+
+def random_signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """Return 1 or −1 at random."""
+    return 2.0 * rng.integers(0, 2, shape, dtype=np.int8) - 1.0
 
 
 def p_value(strength: float, chance: Sequence[float] | np.ndarray) -> float:

@@ -113,8 +113,9 @@ class Effects:
             line["words"] = sentences.curve_words(self, curve)
         for line, pair in zip(data["interactions"], self.interactions, strict=True):
             line["words"] = sentences.pair_sentence(pair, answer, self.spread) if pair.real else ""
-        closing = [*sentences.pair_words(self), *sentences.left_words(self)]
-        return io.to_plain(data | {"words": list(self.words()), "closing": closing})
+        told = sentences.left_words(self)
+        closing = told if any(p.real for p in self.interactions) else (*sentences.pair_words(self), *told)
+        return io.to_plain(data | {"words": list(self.words()), "closing": list(closing)})
 
     def to_frame(self) -> pd.DataFrame:
         """Return one line a column: column, kind, strength, low, high, control, p_value, share, direction."""
@@ -276,7 +277,10 @@ class _Look:
             seed=self.seed,
         )
         rest = self.frame.iloc[cut : cut + self.settings.pair_rows].reset_index(drop=True)
-        axes = {c.name: self._axis(c, rest, self.settings.pair_steps) for c in self.chosen}
+        wanted = {name for pair in found for name in pair[:2]}
+        axes = {
+            c.name: self._axis(c, rest, self.settings.pair_steps) for c in self.chosen if c.name in wanted
+        }
         known = {name: axis for name, axis in axes.items() if axis is not None}
         pairs = [pair for pair in found if pair[0] in known and pair[1] in known]
         return pairwise.measure(self.asker, rest, known, pairs, spread=self.spread, seed=self.seed)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from salience.core.stats import generator, holm
 from salience.explain.tables.ask import Asker, steady
 from salience.explain.tables.axis import Axis
-from salience.explain.tables.curves import A_TEST, LEVEL, MIRRORED, RESAMPLES, p_value
+from salience.explain.tables.curves import A_TEST, LEVEL, MIRRORED, RESAMPLES, p_value, random_signs
 
 SCREENED = 128  # rows on which all pairs are looked at
 MOST_COLUMNS = 24  # whose pairs are looked at
@@ -185,7 +185,7 @@ def _measure(cells: Cells, a: Axis, b: Axis, index: float, tests: int, seed: int
     once = np.ones((1, rows))
     rng = generator(seed, "pair", a.column, b.column)
     drawn = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES).astype(float)
-    signs = rng.choice(np.array([-1.0, 1.0]), (max(MIRRORED, A_TEST * tests), rows))
+    signs = random_signs(rng, (max(MIRRORED, A_TEST * tests), rows))
     effect, strength = surfaces(cells, once, once)
     chance = surfaces(cells, np.ones_like(signs), signs)[1]
     low, high = np.quantile(surfaces(cells, drawn, once)[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -132,7 +132,7 @@ def _worst(moves: Moves) -> str:
 
 def _percent(share: float) -> str:
     digits = 1 if 0 < share < 0.1 or 0.99 < share < 0.9995 else 0
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def pair_sentence(pair: Interaction, answer: str, spread: float) -> str:

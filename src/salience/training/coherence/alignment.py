@@ -6,6 +6,7 @@ wrong label.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,6 +149,7 @@ class Along:
 
     def _forward(self, batch: Any) -> Tensor:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _no_fast_path(), forward_ad.dual_level():
+            _load_rules()
             dual = {n: forward_ad.make_dual(p.detach(), self.direction[n]) for n, p in self.names.items()}
             losses = self._with(dual, batch)
             tangent = forward_ad.unpack_dual(losses).tangent
@@ -176,6 +178,12 @@ class Along:
                 pairs = zip(grads, self.direction.values(), strict=True)
                 found[i] = sum((g * d).sum() for g, d in pairs if g is not None)
         return found.detach()
+
+
+def _load_rules() -> None:
+    """Let torch load its rules of forward mode, which it does with a warning about its own code."""
+    with warnings.catch_warnings(action="ignore"):
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
 
 @contextmanager

@@ -119,14 +119,14 @@ class Exact:
             rows = np.unique(np.linspace(0, found.examples - 1, self.to_check).round().astype(int))
             after = torch.get_rng_state()
             torch.set_rng_state(state)
-            alone = per_example.loop(self.module, self.loss, batch, found.examples, self.names, rows)
+            alone = per_example.norms_alone(self.module, self.loss, batch, found.examples, self.names, rows)
             torch.set_rng_state(after)
             self._compare(found, alone, rows)
             self.to_check = 0
         return found
 
-    def _compare(self, found: Gradients, alone: Gradients, rows: np.ndarray) -> None:
-        for name, expected in alone.squares.items():
+    def _compare(self, found: Gradients, alone: dict[str, torch.Tensor], rows: np.ndarray) -> None:
+        for name, expected in alone.items():
             got = found.squares[name][rows]
             precise = self.names[name].dtype == torch.float64
             near = torch.allclose(

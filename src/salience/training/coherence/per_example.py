@@ -1,6 +1,6 @@
 """Gradients of single examples, one after the other or vectorised by torch.func: exact for any module, and slow."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -36,7 +36,6 @@ def loop(
     batch: Any,
     examples: int,
     names: dict[str, nn.Parameter],
-    rows: Iterable[int] | None = None,
 ) -> Gradients:
     """Return sums and squared norms by one backward pass an example.
 
@@ -48,33 +47,54 @@ def loop(
         batch: what ``loss`` takes.
         examples: number of examples in it.
         names: the parameters, by name.
-        rows: examples that are wanted; all if none.
     """
-    wanted = list(range(examples) if rows is None else rows)
-    cut = pieces(batch, examples)
-    if cut is None:
-        losses = loss(module, batch)
-        ones = (losses[i] for i in wanted)
-    else:
-        ones = (loss(module, cut[i]).sum() for i in wanted)
-    return _gathered(ones, len(wanted), names, keep=cut is None)
-
-
-def _gathered(
-    losses: Iterable[Tensor], examples: int, names: dict[str, nn.Parameter], keep: bool
-) -> Gradients:
     sums = {name: torch.zeros_like(p, dtype=wide(p)) for name, p in names.items()}
     squares = {name: torch.zeros(examples, dtype=torch.float64) for name in names}
-    for i, one in enumerate(losses):
-        if not one.requires_grad:
-            continue
-        found = torch.autograd.grad(one, list(names.values()), retain_graph=keep, allow_unused=True)
+    for i, found in enumerate(alone(module, loss, batch, examples, names, range(examples))):
         for name, gradient in zip(names, found, strict=True):
             if gradient is not None:
-                gradient = gradient.detach().to(wide(gradient))
+                gradient = gradient.to(wide(gradient))
                 sums[name] += gradient
                 squares[name][i] = gradient.square().sum().double()
     return Gradients(sums, squares)
+
+
+def alone(
+    module: nn.Module,
+    loss: Loss,
+    batch: Any,
+    examples: int,
+    names: dict[str, nn.Parameter],
+    rows: Iterable[int],
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """Yield the gradients of some examples of a batch; of parameters that are not used, None."""
+    cut = pieces(batch, examples)
+    whole = loss(module, batch) if cut is None else None
+    for i in rows:
+        one = loss(module, cut[i]).sum() if whole is None else whole[i]
+        if not one.requires_grad:
+            yield (None,) * len(names)
+            continue
+        found = torch.autograd.grad(
+            one, list(names.values()), retain_graph=whole is not None, allow_unused=True
+        )
+        yield tuple(None if g is None else g.detach() for g in found)
+
+
+def norms_alone(
+    module: nn.Module,
+    loss: Loss,
+    batch: Any,
+    examples: int,
+    names: dict[str, nn.Parameter],
+    rows: Iterable[int],
+) -> dict[str, Tensor]:
+    """Return the squared norms of some examples of a batch, name by name, each measured alone."""
+    lines = [
+        [torch.zeros(()) if g is None else torch.linalg.vector_norm(g.to(wide(g))).square() for g in found]
+        for found in alone(module, loss, batch, examples, names, rows)
+    ]
+    return {n: torch.stack(v).double() for n, v in zip(names, zip(*lines, strict=True), strict=True)}
 
 
 def wide(tensor: Tensor) -> torch.dtype:

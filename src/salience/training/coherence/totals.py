@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-GROUPS, GROUP_BYTES = 16, 512 * 2**20
+GROUPS, GROUP_BYTES, GRAM_BLOCK = 16, 512 * 2**20, 2**15
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Totals:
         self.squares.append({name: s.detach().double().cpu().numpy() for name, s in batch.squares.items()})
         wide = {name: t.detach().to(_width(t)) for name, t in batch.sums.items()}
         if position == len(self.sums):
-            self.sums.append({name: t.clone() for name, t in wide.items()})
+            self.sums.append(wide)
             self.members.append([])
         else:
             for name, value in wide.items():
@@ -116,9 +116,10 @@ def _width(tensor: Tensor) -> torch.dtype:
 
 
 def _gram(parts: list[Tensor]) -> np.ndarray:
-    flat = [part.double().flatten() for part in parts]
-    gram = np.empty((len(flat), len(flat)))
-    for i, row in enumerate(flat):
-        for j, column in enumerate(flat[: i + 1]):
-            gram[i, j] = gram[j, i] = float(row @ column)
-    return gram
+    """Return inner products in float64; a block at a time, so that no copy of the parameters is made."""
+    flat = [part.flatten() for part in parts]
+    gram = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat[0].device)
+    for start in range(0, len(flat[0]), GRAM_BLOCK):
+        block = torch.stack([part[start : start + GRAM_BLOCK] for part in flat]).double()
+        gram += block @ block.mT
+    return gram.cpu().numpy()

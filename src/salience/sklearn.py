@@ -62,6 +62,12 @@ class _SalienceEstimator(BaseEstimator):
 
     def _training_rows(self, X: Any, y: Any, *, y_numeric: bool) -> tuple[pd.DataFrame, np.ndarray]:
         """Check training rows and targets as scikit-learn does, and return a table with names."""
+        columns = (*getattr(y, "shape", ()), 1, 1)[1]
+        if columns > 1:
+            raise ValueError(
+                f"{type(self).__name__} predicts one target; y should be a 1d array, got {columns} columns. "
+                "Several targets are for salience.Predictor([name, …])."
+            )
         if not _is_mixed(X):
             X, y = validate_data(
                 self, X, y, y_numeric=y_numeric, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2

@@ -125,6 +125,17 @@ def test_contributions_are_told_from_one_side_of_two_classes():
     assert all(line.supported is None for line in column.bins)
 
 
+def test_contributions_are_about_one_of_several_classes():
+    frame = table(60)
+    three = lambda f: np.eye(3)[np.where(f.c > 0.5, 2, np.where(f.c > -0.5, 1, 0))] * 0.9 + 0.1 / 3  # noqa: E731
+    made, rows = model(three, frame, classes=list("xyz"))
+    found = explain(made, rows, method="leave_one_out", faithfulness=False)
+    counts = pd.Series([e.target for e in found]).value_counts()
+    for toward, expected in ((None, counts.index[0]), ("x", "x"), ("nobody", counts.index[0])):
+        column = contributions(found, made.schema.inputs, classes=list("xyz"), toward=toward, bins=1)[0]
+        assert column.toward == expected and sum(line.rows for line in column.bins) == counts[expected]
+
+
 def test_no_explanations_no_contributions():
     assert contributions([], [number()]) == ()
 

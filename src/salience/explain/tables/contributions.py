@@ -64,6 +64,7 @@ def contributions(
     columns: Sequence[Any],
     *,
     classes: Sequence[str] | None = None,
+    toward: str | None = None,
     reference: pd.DataFrame | None = None,
     bins: int = BINS,
     seed: int = 0,
@@ -72,9 +73,10 @@ def contributions(
 
     Args:
         explanations: of rows of one model, by one method, for one target (with two classes either one: the sign is
-            turned to that of the second). Those of other targets than the most frequent one are left out.
+            turned to that of the second). Those of other targets than ``toward`` are left out.
         columns: columns of the schema to gather; texts and images have no bins and are left out.
         classes: classes of the model.
+        toward: the explained class or column; the most frequent one if none, or if no explanation is about it.
         reference: canonical rows whose quantiles make the bins, such as the training rows; those explained if None.
         bins: bins of a column, at most.
         seed: seed of the intervals.
@@ -82,7 +84,8 @@ def contributions(
     two = classes is not None and len(classes) == 2
     told = [from_side_of(e, classes[1]) if two else e for e in explanations if e.signed]  # type: ignore[index]
     names = [e.target for e in told]
-    toward = max(dict.fromkeys(names), key=names.count, default="")
+    if toward not in names:
+        toward = max(dict.fromkeys(names), key=names.count, default=None)
     told = [e for e in told if e.target == toward]
     return tuple(
         _column(c, told, reference, bins, seed)

@@ -179,7 +179,12 @@ def effects(
     curves, monotone, left_out = look.columns()
     pairs = look.pairs([curve.column for curve in curves])
     gathered = contributions(
-        explanations, chosen, classes=model.schema.classes, reference=reference, seed=seed
+        explanations,
+        chosen,
+        classes=model.schema.classes,
+        toward=asker.target.name,
+        reference=reference,
+        seed=seed,
     )
     return Effects(
         asker.target.name, asker.target.quantity, look.spread, len(sample), curves, monotone, pairs, gathered,

@@ -9,22 +9,24 @@ from collections.abc import Callable
 from typing import Any
 
 
-def interleaved(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+def interleaved(
+    steps: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Return seconds of steps timed in turns, after one untimed turn, so that a busy moment hits all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            taken = once(step)
+            taken = once(step, clock)
             if turn:
                 seconds[name].append(taken)
     return seconds
 
 
-def once(step: Callable[[], Any]) -> float:
+def once(step: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the seconds of one call."""
-    start = time.perf_counter()
+    start = clock()
     step()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measured_apart(code: str) -> Any:

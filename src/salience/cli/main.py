@@ -36,6 +36,7 @@ COMMANDS = {
         "Say how much the gradients of rows agree: whether a model still learns what they share.",
     ),
     "level": (MODEL, "Say how interpretable a system must be for what it decides, and whether it is."),
+    "suspects": (MODEL, "Find labels that look wrong, with reasons and a control."),
     "audit": (MODEL, "Ask every check about a saved model; write a report."),
     "lm": (MODEL, "Train, score, sample and explain language models on plain text."),
     "clean": (

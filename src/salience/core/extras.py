@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, str, str]] = {  # import name → (distribution, lo
     "captum": ("captum", "0.8", "bench"),
     "datasketch": ("datasketch", "1.6", "corpus"),
     "rtdl_num_embeddings": ("rtdl_num_embeddings", "0.0.12", "bench"),
+    "cleanlab": ("cleanlab", "2.7", "bench"),
     "catboost": ("catboost", "1.2", "bench"),
     "lightgbm": ("lightgbm", "4.7", "bench"),
     "xgboost": ("xgboost-cpu", "3", "bench"),

@@ -15,6 +15,7 @@ COUNTS, FOOT = 44.0, 262.0  # height of the tallest count, and where it stands
 WIDE = 1000.0  # units across the part of the drawing that stretches
 UNEVEN = 0.5  # a step wider than this share of the range would hide the others
 TINTS = 5
+WRITTEN = (6, 8)  # tiles beside each other with room for numbers on a phone, and on a desk
 LETTERS = 48  # that stand beside each other above the tiles of a narrow heat map
 
 
@@ -170,12 +171,11 @@ def _tile(pair: dict[str, Any], i: int, j: int, scale: float, box: tuple[float, 
     frame = {"x": f"{x + 0.2:.2f}%", "y": y + 1, "width": f"{width - 0.4:.2f}%", "height": tall - 2}
     shown = _rounded(value, scale) if rows else "–"
     middle = f"{x + width / 2:.2f}%"
-    return tag(
-        "g",
-        tag("title", escape(tip)),
-        tag("rect", **frame, rx=3, class_=tint),
-        text(shown, middle, y + tall / 2 + 4, text_anchor="middle", class_="small"),
-    )
+    parts = [tag("title", escape(tip)), tag("rect", **frame, rx=3, class_=tint)]
+    if len(across) <= WRITTEN[1]:
+        size = "small" if len(across) <= WRITTEN[0] else "small wide"
+        parts.append(text(shown, middle, y + tall / 2 + 4, text_anchor="middle", class_=size))
+    return tag("g", *parts)
 
 
 def _rounded(value: float, scale: float) -> str:

@@ -198,6 +198,24 @@ def test_audit_and_compare_work(classes):
     assert np.isfinite(board.cell("leave_one_out", "comprehensiveness").mean)
 
 
+@pytest.mark.parametrize("labels", [True, False], ids=["multi-label", "multi-regression"])
+def test_several_targets(labels):
+    frame = table()[["a", "c", "z"]].dropna()
+    both = (
+        frame.assign(u=(frame.a > 0).astype(int), v=(frame.z > 7).astype(int))
+        if labels
+        else frame.assign(u=frame.a, v=frame.z)
+    )
+    predictor = Predictor(["u", "v"], drop=["z"], seeds=2, overrides=FEW).fit(both)
+    rows = predictor.schema.parse(both.head(8), target=False)
+    found = np.stack([m.outputs(rows, calibrated=False) for m in members(predictor)])
+    joined = predictor.model.outputs(rows, calibrated=False)
+    if labels:
+        found, joined = (1 / (1 + np.exp(-x)) for x in (found, joined))
+    np.testing.assert_allclose(joined, found.mean(0), atol=1e-6)
+    assert len(predictor.explain(both.head(1), target="v", faithfulness=False)[0].values) == 2
+
+
 def test_an_interrupted_ensemble_goes_on(tmp_path, rows, classes):
     frame = table()
     train = classes.train_rows

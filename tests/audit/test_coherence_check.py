@@ -50,6 +50,18 @@ def test_labels_that_follow_from_the_columns_pass(target):
     assert "shuffled labels" in finding.answer and "early phase" in finding.answer
 
 
+@pytest.mark.parametrize("labels", [True, False], ids=["multi-label", "multi-regression"])
+def test_several_targets(labels):
+    frame = table().drop(columns=["y", "z"])
+    values = {name: frame[name] + 0.3 * frame.d for name in "ab"}
+    targets = {f"t{name}": (v > 0.5).astype(int) if labels else v for name, v in values.items()}
+    predictor = Predictor(["ta", "tb"], overrides=PARTS).fit(frame.assign(**targets))
+    given = AuditContext(predictor.model, predictor.schema, {"train": frame.assign(**targets)}, quick=True)
+    (finding,) = run_check(card("check", "coherence"), check.run, given)
+    assert given.task == ("multi-label" if labels else "multi-regression")
+    assert finding.verdict == "pass"
+
+
 def test_labels_drawn_by_lot_do_not_pass():
     (finding,) = check.run(context(table(noise=True)))
     assert finding.verdict in ("fail", "info")

@@ -39,7 +39,7 @@ CARD = {
     "deviates": "Fresh weights and a sample of rows, since the early phase tells most and the trained model is past it. "
     "The output's offset is fitted before each measurement: else all rows would agree on the share of the largest class, "
     "with shuffled labels too. Intervals by bootstrap over 16 groups of rows; that of the difference by Zou and Donner (2008).",
-    "tasks": ["classification", "regression"],
+    "tasks": ["classification", "regression", "multi-label", "multi-regression"],
     "cost": "two trainings of 60 steps of 32 rows, and twenty passes over at most 1,000 rows (400 images); half of the "
     "rows and steps if quick",
     "pass": "the peak is beyond that of shuffled labels, and at least three times as high",

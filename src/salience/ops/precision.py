@@ -19,5 +19,5 @@ def wide(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def full_precision(device: torch.device) -> AbstractContextManager:
     """Switch autocast off inside: means, softmax and sums over all tokens lose too much in 16 bits."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()

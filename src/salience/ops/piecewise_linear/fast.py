@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from salience.ops.piecewise_linear import naive
 from salience.ops.piecewise_linear.naive import Bins
 from salience.ops.precision import wide
+from salience.ops.transforms import transformed
 
 DENSE_UP_TO = 2**19  # ramps of a batch
 
@@ -41,18 +41,12 @@ def piecewise_linear(
     Same arguments and numbers as ``salience.ops.piecewise_linear.naive.piecewise_linear``, which serves second derivatives,
     forward mode and the transforms of ``torch.func``. Bit-equal from run to run on a processor.
     """
-    if _transformed():
+    if transformed():
         return naive.piecewise_linear(x, bins, weight, slope, bias)
     given = [None if tensor is None else wide(tensor) for tensor in (x, weight, slope, bias)]
     bins = bins if bins.left.dtype.itemsize > 2 else Bins(*map(wide, bins))
     dense = x.numel() * weight.shape[1] <= DENSE_UP_TO
     return _PiecewiseLinear.apply(*given, bins, dense).to(weight.dtype)
-
-
-def _transformed() -> bool:
-    """Return whether a transform of ``torch.func`` or forward mode is at work, or a compiler."""
-    active = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return active or torch.compiler.is_compiling()
 
 
 class _PiecewiseLinear(torch.autograd.Function):
@@ -148,7 +142,7 @@ def _tables(
     """Return start and step of each bin, in turns."""
     tables = weight.new_zeros(*weight.shape[:2], 2, weight.shape[2])
     start, step = tables.unbind(2)
-    start[:, 1:] = weight.cumsum(1)[:, :-1]
+    torch.cumsum(weight[:, :-1], 1, out=start[:, 1:])
     step.copy_(weight)
     if bias is not None:
         start += bias.unsqueeze(1)
@@ -182,11 +176,11 @@ def _sums(
         _summed_by_line(bin_of, share, gradient.flatten(0, 1), shape[0] * shape[1]).view(shape).unbind(2)
     )
     onward = (
-        start.flip(1).cumsum(1).flip(1)
+        start.flip(1).cumsum_(1).flip(1)
     )  # from the last bin, so that bins after which there is nothing get exact zeros
     in_weight = step.clone()
     in_weight[:, :-1] += onward[:, 1:]
-    in_slope = (bins.left.unsqueeze(-1) * start + bins.width.unsqueeze(-1) * step).sum(1)
+    in_slope = torch.einsum("ft,ftd->fd", bins.left, start) + torch.einsum("ft,ftd->fd", bins.width, step)
     return in_weight, in_slope, onward[:, 0]
 
 

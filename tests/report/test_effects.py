@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +97,9 @@ def test_heat_map_has_a_tile_a_pair_of_points_and_marks_empty_ones(found):
     pair["counts"] = [[0] * len(row) for row in pair["counts"]]
     empty = effect_charts.heat_map("c and d", "together", pair)
     assert empty.count("no row near it") == len(across) * len(down) and "tint t0" in empty
+
+
+def test_reading_effects_needs_no_torch():
+    asked = "import sys, salience.report.effects, salience.explain.tables; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

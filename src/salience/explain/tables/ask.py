@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from salience.explain.model import BlackBox
 from salience.explain.rows import output_bytes, records, row_bytes
-from salience.explain.state import frozen
 from salience.explain.target import Target, score
 
 ROUNDING = 1e-6  # of the spread of the answers; a smaller change is none
@@ -38,6 +37,8 @@ class Asker:
         """Return the asked number of every row under each change; ``{}`` leaves the rows as they are."""
         if not len(frame) or not changes:
             return np.zeros((len(changes), len(frame)))
+        from salience.explain.state import frozen  # torch, which reading a report does not need
+
         begin, pack = perf_counter(), self._copies(frame)
         with frozen(self.model):
             parts = [self._scores(frame, changes[i : i + pack]) for i in range(0, len(changes), pack)]

@@ -247,7 +247,7 @@ class _Look:
             for column in self.chosen:
                 axis = self._axis(column, self.frame, self.settings.steps)
                 if axis is None:
-                    left_out[column.name] = "All rows that were looked at hold the same value."
+                    left_out[column.name] = "The rows that were looked at hold fewer than two values."
                 else:
                     curves.append(self._curve(axis, moves))
                 stage.step(column.name)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from coherence_models import case, classified
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from salience.core.errors import ConfigError
 from salience.training.coherence import alignment, coherence, stiffness
@@ -39,6 +40,39 @@ def test_products_equal_those_of_written_out_gradients(name):
     left = [unit(g[i]) @ unit(np.delete(g, i, axis=0).mean(0)) for i in kept]
     np.testing.assert_allclose(found.cosine_with_others[kept], left, rtol=1e-7)
     assert found.gap < 1e-12
+
+
+class Once(torch.autograd.Function):
+    """A backward pass that cannot be differentiated, which torch overlooks on the way to the products."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return (x * weight).sin()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        slope = grad * (x * weight).cos()
+        return slope * weight, (slope * x).sum(0)
+
+
+def test_a_missing_second_derivative_is_noticed():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.weight, self.out = nn.Linear(5, 4), nn.Parameter(torch.ones(4)), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.out(Once.apply(self.first(x), self.weight))
+
+    _, batch = case("mlp", rows=ROWS)
+    net = Net().double()
+    found = alignment(net, classified, [batch])
+    g = written_out(net, batch)
+    np.testing.assert_allclose(found.products, g @ g.mean(0), rtol=1e-10, atol=1e-14)
+    assert found.method == "per example" and found.reason and found.gap < 1e-12
 
 
 def test_batches_make_no_difference():

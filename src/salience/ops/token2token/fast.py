@@ -31,13 +31,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from salience.core.errors import ConfigError
+from salience.ops.token2token import naive
 from salience.ops.token2token.naive import check_arguments
+from salience.ops.transforms import transformed
 
 # Numbers in one buffer of a tile. torch runs an operation on fewer than 32,768 numbers in the calling thread: tiles
 # stay below, and the cores share the work by tiles. So nothing waits inside a tile, also on a busy machine.
 TILE_NUMBERS = {"cpu": 32 * 1024 - 1}
 ACCELERATOR_TILE_NUMBERS = 2**24
 KEEP_VIEWS_UP_TO = 512  # tokens; beyond that the views of a tile would outweigh its numbers
+DENSE_UP_TO = 2**23  # numbers of the dense form that are made at a time
 MAX_C = 40.0  # exp(-2c) must stay a normal float32
 PASSES = {"forward": (False,), "backward": (True,), "diagonal": (False, True)}  # reversed reading order?
 
@@ -55,8 +58,8 @@ def token2token(
 
     Same arguments and numbers as ``salience.ops.token2token.naive.token2token`` (bias already added to
     ``head``; padded queries and queries without a legal key give exactly zero). Inputs below float32 are
-    computed in float32. Differentiable once in ``dependent``, ``head`` and ``values``. Bit-equal from run to
-    run on a processor.
+    computed in float32. Differentiable once in ``dependent``, ``head`` and ``values``; under forward mode and
+    ``torch.func`` the dense form stands in. Bit-equal from run to run on a processor.
 
     Within one row and feature ``dependent`` may spread over 48 c (240 at c = 5) in float32 before values are
     clipped.
@@ -67,7 +70,18 @@ def token2token(
         raise ConfigError(
             "token2token got an unusable bound of the logits", f"c={c!r}.", f"Use 0 < c <= {MAX_C:g}."
         )
+    if transformed():
+        return _without_own_backward(dependent, head, values, mask, direction, c)
     return _Token2Token.apply(dependent, head, values, mask, direction, c)
+
+
+def _without_own_backward(
+    dependent: Tensor, head: Tensor, values: Tensor, mask: Tensor, direction: str, c: float
+) -> Tensor:
+    """Compute a few rows at a time in the dense form, which forward mode and ``torch.func`` can follow."""
+    rows = max(1, DENSE_UP_TO // max(1, values[0].numel() * values.shape[1]))
+    parts = zip(*(t.split(rows) for t in (dependent, head, values, mask)), strict=True)
+    return torch.cat([naive.token2token(*part, direction, c=c) for part in parts])
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from salience.core.errors import ConfigError
 from salience.training.coherence.measure import Exact, checked, trainable
-from salience.training.coherence.per_example import Loss
+from salience.training.coherence.per_example import Loss, alone
 from salience.training.coherence.quiet import quiet
 from salience.training.coherence.totals import Totals
 
 Direction = dict[str, Tensor]
+ALONE = "per example"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Alignment:
         gradient_squared_norm: ‖ḡ‖².
         method: ``"forward mode"``, or what stood in for it: ``"reverse mode twice"``, ``"per example"``; all are exact.
         reason: why another method stood in; "" if none did.
-        gap: relative difference between the mean of ``products`` and ‖ḡ‖², which are equal; near the precision of the
-            weights' type, or something is wrong.
+        gap: difference between the mean of ``products`` and ‖ḡ‖², which are equal, as a share of the products' mean size.
     """
 
     products: np.ndarray
@@ -99,12 +99,27 @@ def alignment(
             totals.add(exact.gradients(batch))
         norms = totals.norms(totals.names)
         mean = {name: (total / len(norms)).to(names[name]) for name, total in totals.sums[0].items()}
-    with quiet(module, train=train, seed=seed):
-        along = Along(module, loss, names, mean)
-        products = np.concatenate([along(batch).double().cpu().numpy() for batch in batches])
     square = sum(float(t.double().square().sum()) for t in mean.values())
-    gap = abs(products.mean() - square) / square if square else math.nan
+    along = Along(module, loss, names, mean)
+    with quiet(module, train=train, seed=seed):
+        products, gap = _products(along, batches, square)
+    if gap > _tolerance(names) and along.method != ALONE:
+        along.reason = f"No {along.method}: a part of the model has no second derivative, and does not say so"
+        along.method = ALONE
+        with quiet(module, train=train, seed=seed):
+            products, gap = _products(along, batches, square)
     return Alignment(products, norms, square, along.method, along.reason, gap)
+
+
+def _products(along: "Along", batches: Iterable[Any], square: float) -> tuple[np.ndarray, float]:
+    """Return s of every example, and how far their mean is from ‖ḡ‖², as a share of their mean size."""
+    products = np.concatenate([along(batch).double().cpu().numpy() for batch in batches])
+    size = max(float(np.abs(products).mean()), square)
+    return products, abs(float(products.mean()) - square) / size if size else 0.0
+
+
+def _tolerance(names: dict[str, nn.Parameter]) -> float:
+    return 1e-8 if all(p.dtype == torch.float64 for p in names.values()) else 1e-3
 
 
 class Along:
@@ -129,7 +144,7 @@ class Along:
         ways: dict[str, Callable[[Any], Tensor]] = {
             "forward mode": self._forward,
             "reverse mode twice": self._twice,
-            "per example": self._alone,
+            ALONE: self._alone,
         }
         names = list(ways)
         for name in names[names.index(self.method) :]:
@@ -169,15 +184,17 @@ class Along:
 
     def _alone(self, batch: Any) -> Tensor:
         with torch.enable_grad():
-            losses = self.loss(self.module, batch)
-            found = torch.zeros_like(losses)
-            for i, one in enumerate(losses):
-                grads = torch.autograd.grad(
-                    one, list(self.names.values()), retain_graph=True, allow_unused=True
+            examples = len(self.loss(self.module, batch))
+            every = alone(self.module, self.loss, batch, examples, self.names, range(examples))
+            found = [
+                sum(
+                    (g * d).sum()
+                    for g, d in zip(grads, self.direction.values(), strict=True)
+                    if g is not None
                 )
-                pairs = zip(grads, self.direction.values(), strict=True)
-                found[i] = sum((g * d).sum() for g, d in pairs if g is not None)
-        return found.detach()
+                for grads in every
+            ]
+        return torch.stack([torch.as_tensor(value) for value in found])
 
 
 def _load_rules() -> None:

@@ -58,7 +58,7 @@ def linear(use: Use, grad: Tensor, examples: int) -> Parts | None:
     if use.is_weight(weight):
         parts[id(weight)] = Outer(_tokens(x, examples)[:, None], g[:, None], tuple(weight.shape))
     if use.is_weight(bias):
-        parts[id(bias)] = Dense(g.sum(1))
+        parts[id(bias)] = Dense(g[:, 0] if g.shape[1] == 1 else g.sum(1))
     return parts
 
 

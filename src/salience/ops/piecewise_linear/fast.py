@@ -62,8 +62,8 @@ class _PiecewiseLinear(torch.autograd.Function):
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         if dense:
-            kept = (_extended_ramps(rows, bins),)
-            found = torch.bmm(kept[0].transpose(0, 1), _extended_weight(weight, slope, bias)).transpose(0, 1)
+            kept = (rows, _ramps(rows, bins))
+            found = _dense(*kept, weight, slope, bias)
         else:
             kept = _locate(rows, bins)
             found = _look_up(_tables(bins, weight, slope, bias), *kept)
@@ -89,29 +89,27 @@ class _PiecewiseLinear(torch.autograd.Function):
         )
 
 
-def _extended_ramps(x: Float[Tensor, "row feature"], bins: Bins) -> Float[Tensor, "row feature bin_and_two"]:
-    """Return the ramps, then 1 and the number itself."""
-    n_bins = bins.left.shape[1]
-    extended = x.new_empty(*x.shape, n_bins + 2)
-    ramps = extended[..., :n_bins]
-    torch.sub(x.unsqueeze(-1), bins.left, out=ramps)
-    ramps.mul_(bins.scale).clamp_(bins.low, bins.high)
-    extended[..., n_bins] = 1
-    extended[..., n_bins + 1] = x
-    return extended
+def _ramps(x: Float[Tensor, "row feature"], bins: Bins) -> Float[Tensor, "row feature bin"]:
+    return torch.sub(x.unsqueeze(-1), bins.left).mul_(bins.scale).clamp_(bins.low, bins.high)
 
 
-def _extended_weight(weight: Tensor, slope: Tensor | None, bias: Tensor | None) -> Tensor:
-    absent = weight.new_zeros(len(weight), weight.shape[2])
-    last = (absent if bias is None else bias, absent if slope is None else slope)
-    return torch.cat([weight, torch.stack(last, dim=1)], dim=1)
+def _dense(
+    x: Float[Tensor, "row feature"], ramps: Tensor, weight: Tensor, slope: Tensor | None, bias: Tensor | None
+) -> Float[Tensor, "row feature dim"]:
+    by_feature = ramps.transpose(0, 1)
+    if slope is None and bias is None:
+        return torch.bmm(by_feature, weight).transpose(0, 1)
+    if slope is None:
+        return torch.baddbmm(bias.unsqueeze(1), by_feature, weight).transpose(0, 1)
+    line = x.unsqueeze(-1) * slope if bias is None else torch.addcmul(bias, x.unsqueeze(-1), slope)
+    return torch.baddbmm(line.transpose(0, 1), by_feature, weight).transpose(0, 1)
 
 
 def _dense_sums(
-    bins: Bins, ramps: Tensor, gradient: Float[Tensor, "row feature dim"]
+    bins: Bins, x: Float[Tensor, "row feature"], ramps: Tensor, gradient: Float[Tensor, "row feature dim"]
 ) -> tuple[Float[Tensor, "feature bin dim"], Float[Tensor, "feature dim"], Float[Tensor, "feature dim"]]:
-    sums = torch.bmm(ramps.permute(1, 2, 0), gradient.transpose(0, 1))
-    return sums[:, :-2], sums[:, -1], sums[:, -2]
+    in_weight = torch.bmm(ramps.permute(1, 2, 0), gradient.transpose(0, 1))
+    return in_weight, (x.unsqueeze(-1) * gradient).sum(0), gradient.sum(0)
 
 
 def _bins_of(x: Float[Tensor, "row feature"], bins: Bins) -> Int[Tensor, " number"]:

@@ -183,6 +183,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "training": {"epochs": 20, "learning_rate": 1e-3, "average": 0.995, "patience": 4},
         "explain": {"rows": 100},
+        "tables": {
+            "model": {
+                "number": {
+                    "name": "piecewise_linear",
+                    "args": {"dim": 16, "n_bins": 48, "scaling": "quantile"},
+                },
+                "fusion": {"name": "tabm_mini", "args": {"width": 256}},
+                "hidden": None,
+            },
+            "min_updates": 60,
+            "training": {
+                "epochs": 300,
+                "patience": 16,
+                "batch_size": 256,
+                "learning_rate": 2e-3,
+                "weight_decay": 3e-4,
+                "warmup": 0.0,
+                "floor": 1.0,
+                "average": 0.95,
+            },
+        },
     },
 }
 
@@ -207,8 +228,11 @@ def make_config(
     training = asked.get("training")
     exact = {"min_updates": 0} if isinstance(training, dict) and "epochs" in training else {}
     defaults = config_to_dict(Config(preset=name))  # so that model.number.args.dim=8 keeps the encoder's name
-    tables = {"tables": _unasked(PRESETS[name].get("tables", {}), merge(exact, asked))}
-    config = build(Config, merge(defaults, _for_parts(PRESETS[name], asked), tables, exact, asked))
+    done = asked.get("tables") == {}  # the options of a finished run: the preset's must not come again
+    start = _for_parts(PRESETS[name], asked)
+    usual = start.pop("tables", {})
+    tables = {} if done else _unasked(usual, merge(exact, asked))
+    config = build(Config, merge(defaults, start, {"tables": tables}, exact, asked))
     for_kinds(config, set())  # an error in it is told now
     return config
 

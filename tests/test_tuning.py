@@ -161,8 +161,11 @@ def test_search_finds_the_better_rate_and_run_takes_the_best(tmp_path):
     assert make_config(file=tmp_path / "t/best.yaml") == tuned.best
 
 
-def test_training_with_the_best_options_repeats_the_trial(tmp_path):
-    tuned = small(tmp_path, trials=1)
+@pytest.mark.parametrize("preset", ["good", "best"])
+def test_training_with_the_best_options_repeats_the_trial(tmp_path, preset):
+    tuned = small(tmp_path, trials=1, preset=preset)
+    assert tuned.best.training.learning_rate == tuned.options["training.learning_rate"]
+    assert make_config(file=tmp_path / "best.yaml") == tuned.best
     frame = table()
     predictor = Predictor(config=tmp_path / "best.yaml")
     split = splits.split(frame, predictor.infer(_Table(frame)), **searching.splitting(tuned.best))

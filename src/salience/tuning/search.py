@@ -21,7 +21,7 @@ from salience.core.progress import Stage, tell
 from salience.core.stats import generator
 from salience.data import readers, splits
 from salience.data.kinds import KINDS
-from salience.settings import Config, config_from_dict, config_to_dict, make_config
+from salience.settings import Config, config_from_dict, config_to_dict, for_kinds, make_config
 from salience.tuning.result import Tuned, gather
 from salience.tuning.space import Space, keys_of, nested, space_of
 
@@ -151,7 +151,8 @@ def _prepared(
     tell("schema", schema)
     split = splits.split(table.frame, schema, **splitting(given))
     train, validation = table.frame[split == "train"], table.frame[split == "validation"]
-    unread = {f"model.{kind}" for kind in KINDS} - {f"model.{column.kind}" for column in schema.inputs}
+    kinds = {column.kind for column in schema.inputs}
+    unread = {f"model.{kind}" for kind in set(KINDS) - kinds}
     left = space.without(pinned | unread)
     if not left.search:
         raise ConfigError(
@@ -160,7 +161,8 @@ def _prepared(
             "Set fewer options, or choose another space.",
             code="SAL-C006",
         )
-    base = replace(options(left.assignments(len(train))), target=schema.target_name)
+    base = for_kinds(options(left.assignments(len(train))), kinds)
+    base = replace(base, target=schema.target_name)
     what = [config_to_dict(base), {k: vars(c) for k, c in left.search.items()}, pruning, table.sha256]
     identity = hashlib.sha256(dumps(what, indent=None).encode()).hexdigest()
     return _Search(base, left, schema, train, validation, metrics.MAIN[schema.task], pruning, identity)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from salience.core.progress import Stage
@@ -128,11 +128,18 @@ class Signals:
     @property
     def margin(self) -> np.ndarray:
         """Out-of-fold probability of the given label less that of the most likely other class."""
-        return self.self_confidence - _without(self.probabilities, self.label).max(1)
+        return margin_of(self.label, self.probabilities)
 
     def at(self, rows: np.ndarray) -> "Signals":
         """Return the signals of some rows."""
         return Signals(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def margin_of(
+    label: Int[np.ndarray, " row"], probabilities: Float[np.ndarray, "row class"]
+) -> Float[np.ndarray, " row"]:
+    """Return the probability of the given label less that of the most likely other class."""
+    return probabilities[np.arange(len(label)), label] - _without(probabilities, label).max(1)
 
 
 def _without(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -179,7 +186,7 @@ def signals(fit: Fit, frame: pd.DataFrame, label: np.ndarray, *, folds: int, see
             found = model.predict_proba(model.outputs(frame[out]))
             probabilities = np.zeros((len(label), found.shape[1])) if probabilities is None else probabilities
             probabilities[out] = found
-            alike[out] = learned[_nearest(_vectors(model, frame[out]), _vectors(model, frame.iloc[learned]))]
+            alike[out] = learned[most_alike(model, frame[out], frame.iloc[learned])]
             stage.step(f"fold {number + 1} of {folds}")
     loss, alignment = sums / times
     return Signals(label, probabilities, loss, alignment, alike)
@@ -189,12 +196,16 @@ def _calibrate(model: TableModel, frame: pd.DataFrame, label: np.ndarray) -> Non
     model.head.calibrate(torch.from_numpy(model.outputs(frame, calibrated=False)), torch.from_numpy(label))
 
 
+def most_alike(model: TableModel, frame: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """Return for each row the positions of the three others whose vectors, as the head gets them, are most alike.
+
+    By cosine, the nearest first; where there are fewer others the first one is repeated.
+    """
+    rows, against = (_vectors(model, part) for part in (frame, others))
+    count = min(ALIKE, len(against))
+    found = torch.cat([(part @ against.T).topk(count, dim=1).indices for part in rows.split(BATCH)]).numpy()
+    return np.concatenate([found, *[found[:, :1]] * (ALIKE - count)], axis=1)
+
+
 def _vectors(model: TableModel, frame: pd.DataFrame) -> Float[Tensor, "row dim"]:
     return nn.functional.normalize(run(model, model.prepare(frame))[1], dim=1)
-
-
-def _nearest(rows: Float[Tensor, "row dim"], others: Float[Tensor, "other dim"]) -> np.ndarray:
-    """Return for each row the positions of the most alike others, by cosine."""
-    count = min(ALIKE, len(others))
-    found = torch.cat([(part @ others.T).topk(count, dim=1).indices for part in rows.split(BATCH)])
-    return nn.functional.pad(found, (0, ALIKE - count)).numpy()

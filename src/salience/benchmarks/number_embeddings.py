@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from salience.benchmarks.measure import fill_to_peak, interleaved, measured_apart, peak_megabytes
 from salience.core.extras import require
@@ -38,6 +38,7 @@ MEMORY_CODE = (
     "from salience.benchmarks.number_embeddings import peak_memory; peak_memory({library!r}, {bins}, {seed})"
 )
 Pair = dict[str, Any]  # a module of each library
+Version = Literal["A", "B"]
 
 
 def run(quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _timed(bins: tuple[int, ...], repeats: int, seed: int) -> list[dict[str, Any
     size = f"{ROWS:,} rows of {FEATURES} numbers"
     rows: list[dict[str, Any]] = []
     with Stage("number-embeddings", 2 * len(bins) + len(SMALL_BINS) + 2) as stage:
-        for version in ("A", "B"):
+        for version in get_args(Version):
             for count in bins:
                 pair = piecewise_pair(version, count, FEATURES, seed)
                 rows += _rows(
@@ -98,7 +99,7 @@ def numbers(rows: int, features: int, seed: int) -> Any:
     return torch.randn(rows, features, generator=torch.Generator().manual_seed(seed))
 
 
-def piecewise_pair(version: str, bins: int, features: int, seed: int) -> Pair:
+def piecewise_pair(version: Version, bins: int, features: int, seed: int) -> Pair:
     """Return a piecewise linear embedding of each library, with the same edges and parameters."""
     import numpy as np
     import torch

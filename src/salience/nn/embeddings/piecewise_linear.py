@@ -118,14 +118,9 @@ class PiecewiseLinearEmbedding(_Clipped):
             if self.linear is None:
                 embedded = piecewise_linear(near, self.bins, self.weight, bias=self.bias)
                 return embedded.relu() if self.activation else embedded
-            if self.activation:
-                return piecewise_linear(near, self.bins, self.weight).relu() + self._linear(near)
-            slope, bias = self.linear.weight, self._start()
-            return piecewise_linear(near, self.bins, self.weight, slope, bias)
-
-    def _start(self) -> Float[Tensor, "feature dim"]:
-        """Return the linear part at the offset."""
-        return torch.addcmul(self.linear.bias, self.linear.weight, self.offset.unsqueeze(-1))
-
-    def _linear(self, near: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature dim"]:
-        return torch.addcmul(self._start(), self.linear.weight, near.unsqueeze(-1))
+            slope = self.linear.weight
+            start = torch.addcmul(self.linear.bias, slope, self.offset.unsqueeze(-1))
+            if not self.activation:
+                return piecewise_linear(near, self.bins, self.weight, slope, start)
+            bent = piecewise_linear(near, self.bins, self.weight).relu()
+            return bent + torch.addcmul(start, slope, near.unsqueeze(-1))

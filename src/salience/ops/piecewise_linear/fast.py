@@ -73,12 +73,12 @@ class _PiecewiseLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, slope, bias, *kept = ctx.saved_tensors
+        x, weight, slope, bias, first, second = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx, (x, weight, slope, bias), gradient), None, None
+            return *_differentiable(ctx, x, weight, slope, bias, gradient), None, None
         in_x = _input_gradient(x, ctx.bins, weight, slope, gradient) if ctx.needs_input_grad[0] else None
         rows = gradient.reshape(-1, *gradient.shape[-2:])
-        in_weight, in_slope, in_bias = (_dense_sums if ctx.dense else _sums)(ctx.bins, *kept, rows)
+        in_weight, in_slope, in_bias = (_dense_sums if ctx.dense else _sums)(ctx.bins, first, second, rows)
         return (
             in_x,
             in_weight,
@@ -97,12 +97,12 @@ def _dense(
     x: Float[Tensor, "row feature"], ramps: Tensor, weight: Tensor, slope: Tensor | None, bias: Tensor | None
 ) -> Float[Tensor, "row feature dim"]:
     by_feature = ramps.transpose(0, 1)
-    if slope is None and bias is None:
-        return torch.bmm(by_feature, weight).transpose(0, 1)
-    if slope is None:
+    if slope is not None:
+        line = x.unsqueeze(-1) * slope if bias is None else torch.addcmul(bias, x.unsqueeze(-1), slope)
+        return torch.baddbmm(line.transpose(0, 1), by_feature, weight).transpose(0, 1)
+    if bias is not None:
         return torch.baddbmm(bias.unsqueeze(1), by_feature, weight).transpose(0, 1)
-    line = x.unsqueeze(-1) * slope if bias is None else torch.addcmul(bias, x.unsqueeze(-1), slope)
-    return torch.baddbmm(line.transpose(0, 1), by_feature, weight).transpose(0, 1)
+    return torch.bmm(by_feature, weight).transpose(0, 1)
 
 
 def _dense_sums(
@@ -209,10 +209,13 @@ def _input_gradient(
     return rates.flatten(0, 1).index_select(0, bin_of).view_as(gradient).mul_(gradient).sum(-1)
 
 
-def _differentiable(ctx: Any, given: tuple[Tensor | None, ...], gradient: Tensor) -> list[Tensor | None]:
+def _differentiable(
+    ctx: Any, x: Tensor, weight: Tensor, slope: Tensor | None, bias: Tensor | None, gradient: Tensor
+) -> list[Tensor | None]:
     """Return gradients that can be differentiated again."""
-    needed = ctx.needs_input_grad[: len(given)]
-    found = naive.piecewise_linear(given[0], ctx.bins, *given[1:])
-    wanted = [tensor for tensor, asked in zip(given, needed, strict=True) if asked]
-    gradients = iter(torch.autograd.grad(found, wanted, gradient, create_graph=True))
-    return [next(gradients) if asked else None for asked in needed]
+    needed = ctx.needs_input_grad
+    places = [(i, t) for i, t in enumerate((x, weight, slope, bias)) if t is not None and needed[i]]
+    found = naive.piecewise_linear(x, ctx.bins, weight, slope, bias)
+    gradients = torch.autograd.grad(found, [tensor for _, tensor in places], gradient, create_graph=True)
+    by_place = {i: in_tensor for (i, _), in_tensor in zip(places, gradients, strict=True)}
+    return [by_place.get(i) for i in range(4)]

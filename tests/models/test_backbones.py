@@ -286,6 +286,16 @@ def test_biases_norms_tokens_and_first_layers_of_columns_do_not_decay(number, fu
     assert layers <= decayed
 
 
+def test_vectors_of_missing_values_do_not_decay():
+    table = frame()
+    table.loc[::7, "age"] = np.nan
+    schema = infer(table, "price").fitted(table)
+    model, rows = TableModel(schema, ModelConfig()), schema.parse(table)
+    model.fit_parts(rows, schema.encode_target(rows), torch.Generator().manual_seed(0))
+    assert model.encoders["number"].missing.ndim == 2
+    assert not {"encoders.number.missing", "encoders.category.embedding.weight"} & decayed_names(model)
+
+
 def test_every_group_together_is_every_parameter_once():
     model, _ = make("ft_transformer", "periodic")
     grouped = [id(p) for group in decay_groups(model, 0.1) for p in group["params"]]

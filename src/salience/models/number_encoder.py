@@ -32,6 +32,7 @@ class NumberEncoder(Encoder):
     """
 
     kind = "number"
+    weight_decay = 0.0  # of its own parameters, the vectors of missing values
     embedding: nn.Module
     median: Tensor
     knows_missing: Tensor

@@ -44,12 +44,12 @@ LABELS: dict[str, Any] = {
 }  # coherence, by share of shuffled labels
 # few rows, so that they are memorised; epochs after which SGD knows most random labels
 DESCENT: dict[str, Any] = {"rows": 400, "batch": 10, "probe": 0}
-MEMORISED = {"churn": 30, "digits": 60, "cifar": 30, "trec": 24}
+MEMORISED = {"churn": 30, "digits": 60, "cifar": 8, "trec": 24}
 FULL: dict[str, Any] = {"sets": NAMES, "label_seeds": 3, "seeds": 5, "labels": LABELS, "descent": DESCENT}
 QUICK: dict[str, Any] = {
     "sets": ("digits",), "label_seeds": 1, "seeds": 2, "labels": {**LABELS, "epochs": 6}, "descent": {**DESCENT, "epochs": 25},
 }  # fmt: skip
-RATES = {"churn": 0.05, "digits": 0.1, "cifar": 0.05, "trec": 0.1}
+RATES = {"churn": 0.05, "digits": 0.1, "cifar": 0.01, "trec": 0.1}
 DESCENT_RATES = {"churn": 0.1, "digits": 0.1, "cifar": 0.05, "trec": 0.3}
 WINSORISED = ("churn", "digits")
 

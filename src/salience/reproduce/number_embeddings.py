@@ -30,7 +30,7 @@ CARD = {
     "paper": "On Embeddings for Numerical Features in Tabular Deep Learning (Gorishniy, Rubachev, Babenko, NeurIPS 2022); TabM (ICLR 2025)",
     "year": 2022,
     "url": "https://arxiv.org/abs/2203.05556",
-    "deviates": "Tuned settings for MLP, MLP-PLR and MLP-T-LR on California; published defaults elsewhere, where the paper tuned every model in 100 trials. Three seeds in place of fifteen. Churn has its ten columns, each once, and a split of our own of the stated sizes. Boosting is not tuned.",
+    "deviates": "Published tuned settings for MLP, MLP-PLR and MLP-T-LR on California; for MLP-PLR on Adult the best of eight settings on validation rows; published defaults elsewhere, where the paper tuned every model in 100 trials. Three seeds in place of fifteen. Churn has its ten columns, each once, and a split of our own of the stated sizes. Boosting is not tuned.",
     "cost": "about eight hours on one core, resumed where it was stopped; quick: three minutes",
 }
 DEFAULT_DATA = Path("../shared/data")
@@ -88,7 +88,13 @@ DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
         {"learning_rate": 2e-3, "weight_decay": 3e-4},
     ),
 }
+# Of California: published. Of Adult: the best of eight settings on validation rows, in one run each; at the default
+# spread of frequencies the waves are too slow to tell single values of capital gains apart.
 TUNED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, float]]] = {
+    ("adult", "MLP-PLR"): (
+        _mlp("PLR", {"dim": 16, "n_frequencies": 24, "sigma": 10.0}, [256, 256], 0.3),
+        {"learning_rate": 5e-4, "weight_decay": 1e-5},
+    ),
     ("california", "MLP"): (
         _mlp("none", {}, [586, 65], 0.2803),
         {"learning_rate": 0.00352, "weight_decay": 0.0},

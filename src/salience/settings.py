@@ -244,10 +244,11 @@ def _unasked(options: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         wanted = asked.get(name)
         if name not in asked:
             rest[name] = value
-        elif isinstance(value, dict) and isinstance(wanted, dict) and "name" not in value:
-            rest[name] = _unasked(value, wanted)
-        elif isinstance(value, dict) and wanted.get("name", value["name"]) == value["name"]:
-            rest[name] = merge(value, wanted)
+        elif isinstance(value, dict) and isinstance(wanted, dict):
+            if "name" not in value:
+                rest[name] = _unasked(value, wanted)
+            elif wanted.get("name", value["name"]) == value["name"]:
+                rest[name] = merge(value, wanted)
     return rest
 
 

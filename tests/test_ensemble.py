@@ -11,6 +11,7 @@ import torch
 from salience import Predictor
 from salience.core.errors import ConfigError
 from salience.core.registry import cards
+from salience.explain.metrics.randomisation import layers_of
 from salience.explain.perturb import Perturber, singles
 from salience.explain.target import Target
 from salience.explain.words import check
@@ -183,6 +184,13 @@ def test_units_taken_away_act_as_in_the_members(classes, rows):
     ]
     odds = torch.stack([p.softmax(1) for p in parts]).mean(0).log() / temperature
     np.testing.assert_allclose(ours, (odds[:, 1] - odds[:, 0]).numpy(), atol=1e-5)
+
+
+def test_layers_are_randomised_from_the_output_to_the_input_in_all_members_abreast(classes):
+    layers = layers_of(classes.model)
+    alone = [layers_of(m) for m in members(classes)]
+    assert layers == [layer for abreast in zip(*alone, strict=True) for layer in abreast]
+    assert layers[:3] == [m.head.layers[-1] for m in members(classes)]
 
 
 def test_audit_and_compare_work(classes):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from time import perf_counter
 from typing import Any
 
@@ -114,13 +115,15 @@ class Randomisation:
 
 
 def layers_of(model: Any) -> list[nn.Module]:
-    """Return the modules that have weights of their own, from the output to the input.
+    """Return the modules that have weights of their own, from the output to the input; of an ensemble side by side.
 
     Raises:
         UnsupportedError: there are none.
     """
-    modules = list(model.modules())[::-1] if isinstance(model, nn.Module) else []
-    layers = [m for m in modules if next(m.parameters(recurse=False), None) is not None]
+    whole = [model] if isinstance(model, nn.Module) else []
+    parts = list(getattr(model, "members", {}).values()) or whole
+    own = [[m for m in list(p.modules())[::-1] if [*m.parameters(recurse=False)]] for p in parts]
+    layers = [layer for abreast in zip_longest(*own) for layer in abreast if layer is not None]
     if not layers:
         raise UnsupportedError(
             "Model randomisation needs a torch module with weights",

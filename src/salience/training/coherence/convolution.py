@@ -57,13 +57,13 @@ class Convolution(Part):
         return self._gram(), self._sum()
 
     def _written_out(self) -> tuple[Tensor, Tensor]:
-        squares, total = [], None
+        squares: list[Tensor] = []
+        total = torch.zeros(())
         for start in range(0, self.examples, self._rows()):
             block = self._products(slice(start, start + self._rows()))
             squares.append(torch.linalg.vector_norm(block.flatten(1), dim=1).square())
-            total = (
-                block.sum(0) if total is None else total.add_(block.sum(0) if len(block) > 1 else block[0])
-            )
+            together = block.sum(0) if len(block) > 1 else block[0]
+            total = total.add_(together) if start else together
         return torch.cat(squares), self._ordered(total[None])[0]
 
     def _rows(self) -> int:
@@ -101,7 +101,7 @@ class Convolution(Part):
         cells = self.x.flatten(2, -2)
         plane = self.x.shape[2:-1]
         products = (cells @ cells.mT).unflatten(3, plane).unflatten(2, plane)
-        patches = None
+        patches = torch.zeros((), device=cells.device)
         for place in (
             torch.cartesian_prod(*(torch.arange(k) for k in self.kernel)).reshape(-1, len(plane)).tolist()
         ):
@@ -110,7 +110,7 @@ class Convolution(Part):
                 for at, d, s, n in zip(place, self.dilation, self.stride, self.g.shape[3:], strict=True)
             )
             part = products[(slice(None), slice(None), *seen, *seen)]
-            patches = part.clone() if patches is None else patches.add_(part)
+            patches = part + patches  # of all places so far
         outs = self.g.flatten(3)
         return (patches.reshape(*outs.shape[:2], outs.shape[3], -1) * (outs.mT @ outs)).sum((1, 2, 3))
 

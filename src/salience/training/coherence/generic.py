@@ -54,10 +54,8 @@ def _products(
 
     def product(*rows: Tensor) -> tuple[Tensor, ...]:
         own, theirs = dict(zip(keys, rows, strict=False)), rows[len(keys) :]
-        _, back = torch.func.vjp(
-            lambda *ws: _run(use, dict(zip(weights, ws, strict=True)) | own, theirs), *weights.values()
-        )
-        return back(theirs)
+        run = lambda *ws: _run(use, dict(zip(weights, ws, strict=True)) | own, theirs)  # noqa: E731
+        return torch.func.vjp(run, *weights.values())[1](theirs)
 
     rows = (*batched.values(), *grads)
     try:

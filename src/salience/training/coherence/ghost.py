@@ -76,7 +76,8 @@ class Answers:
         if use.name in RECURRENT:
             return recurrent(use)
         rule = RULES.get(use.name)
-        found = rule(use, use.grads[0], self.examples) if rule and len(use.grads) == 1 else None
+        grad = use.grads[0] if len(use.grads) == 1 else None
+        found = rule(use, grad, self.examples) if rule and grad is not None else None
         return any_operation(use, self.examples) if found is None else found
 
     def of(self, parameter: Weight) -> Reduced:
@@ -99,12 +100,11 @@ class Answers:
 
     def _block(self, users: list[Weight], parameter: Weight, start: int, stop: int) -> Tensor:
         """Return the gradients of some examples, written out: those of all that is computed from the parameter."""
-        total = None
+        found = []
         for user in users:
             parts = [part.block(start, stop) for part in self.parts[id(user)]]
-            found = _through(user, parameter, sum(parts[1:], parts[0]))
-            total = found if total is None else total + found
-        return total
+            found.append(_through(user, parameter, sum(parts[1:], parts[0])))
+        return sum(found[1:], found[0])
 
 
 def _through(user: Weight, parameter: Weight, gradients: Tensor) -> Tensor:
@@ -121,9 +121,10 @@ def _through(user: Weight, parameter: Weight, gradients: Tensor) -> Tensor:
 
 def _joined(parts: list[Part]) -> Outer | None:
     """Return uses of one linear map as one use with more tokens; None where they are of another kind."""
-    if not all(isinstance(part, Outer) and part.turned == parts[0].turned for part in parts):
+    outer = [part for part in parts if isinstance(part, Outer)]
+    if len(outer) < len(parts) or len({part.turned for part in outer}) > 1:
         return None
-    joined = parts[0]
-    for part in parts[1:]:
+    joined = outer[0]
+    for part in outer[1:]:
         joined = joined.beside(part)
     return joined

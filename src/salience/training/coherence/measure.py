@@ -139,7 +139,7 @@ class Exact:
                 raise Untraceable(f"a single example has another gradient of {name!r} than in its batch")
 
     def _scale(self, found: Gradients) -> float:
-        return float(sum(found.squares.values()).mean())
+        return float(torch.stack(list(found.squares.values())).sum(0).mean())
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -4,7 +4,9 @@ A part is what one use of a weight gives to its gradient, for all examples of a 
 and its sum over examples, and can write out a block of examples for what has no short cut.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,23 +23,15 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 class Part(ABC):
-    """One use of a weight.
-
-    Attributes:
-        shape: shape of the weight.
-        examples: number of examples.
-    """
-
-    shape: tuple[int, ...]
-    examples: int
+    """One use of a weight."""
 
     @abstractmethod
     def block(self, start: int, stop: int) -> Float[Tensor, "batch *shape"]:
         """Return the gradients of some examples, written out."""
 
+    @abstractmethod
     def reduced(self) -> tuple[Float[Tensor, " batch"], Float[Tensor, " *shape"]]:
         """Return the squared norm of each example's gradient, and the sum of the gradients."""
-        return reduce_blocks(self.block, self.examples, self.shape)
 
 
 def squared(tensor: Tensor, axis: int) -> Tensor:
@@ -45,17 +39,18 @@ def squared(tensor: Tensor, axis: int) -> Tensor:
     return torch.linalg.vector_norm(tensor, dim=axis).square()
 
 
-def reduce_blocks(block, examples: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def reduce_blocks(
+    block: Callable[[int, int], Tensor], examples: int, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """Return squared norms and the sum of gradients that are written out block by block."""
-    numbers = 1
-    for size in shape:
-        numbers *= size
+    numbers = math.prod(shape)
     rows = max(1, BLOCK_BYTES // max(1, numbers * 8))
-    squares, total = [], None
+    squares: list[Tensor] = []
+    total = torch.zeros(())
     for start in range(0, examples, rows):
         found = block(start, min(start + rows, examples))
         squares.append(squared(found.flatten(1), 1))
-        total = found.sum(0) if total is None else total + found.sum(0)
+        total = total + found.sum(0) if start else found.sum(0)
     return torch.cat(squares), total
 
 
@@ -64,16 +59,6 @@ class Dense(Part):
     """Gradients that are small enough to be there: biases, norms, scales."""
 
     values: Float[Tensor, "batch *shape"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of the weight."""
-        return tuple(self.values.shape[1:])
-
-    @property
-    def examples(self) -> int:
-        """Return the number of examples."""
-        return len(self.values)
 
     def block(self, start: int, stop: int) -> Tensor:
         """Return some examples."""
@@ -121,7 +106,7 @@ class Outer(Part):
             squares = (squared(self.a, 3) * squared(self.g, 3)).sum((1, 2))
             return squares, self._sum()
         if tokens * sum(dims) > GRAM_SPEED * dims[0] * dims[1]:
-            return super().reduced()
+            return reduce_blocks(self.block, self.examples, self.shape)
         squares = ((self.a @ self.a.mT) * (self.g @ self.g.mT)).sum((1, 2, 3))
         return squares, self._sum()
 

@@ -69,15 +69,13 @@ def alone(
 ) -> Iterator[tuple[Tensor | None, ...]]:
     """Yield the gradients of some examples of a batch; of parameters that are not used, None."""
     cut = pieces(batch, examples)
-    whole = loss(module, batch) if cut is None else None
+    whole = loss(module, batch) if cut is None else torch.zeros(())
     for i in rows:
-        one = loss(module, cut[i]).sum() if whole is None else whole[i]
+        one = whole[i] if cut is None else loss(module, cut[i]).sum()
         if not one.requires_grad:
             yield (None,) * len(names)
             continue
-        found = torch.autograd.grad(
-            one, list(names.values()), retain_graph=whole is not None, allow_unused=True
-        )
+        found = torch.autograd.grad(one, list(names.values()), retain_graph=cut is None, allow_unused=True)
         yield tuple(None if g is None else g.detach() for g in found)
 
 

@@ -36,8 +36,8 @@ def quiet(module: nn.Module, *, train: bool = False, seed: int = 0) -> Iterator[
     modes = {m: m.training for m in module.modules()}
     notes = ("batch normalisation used its running statistics",) if norms else ()
     module.train(train)
-    for m in norms.values():
-        m.eval()
+    for norm in norms.values():
+        norm.eval()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -74,7 +74,7 @@ class Run:
             or cell[1].shape[1] != state[0].shape[-1]
         ):
             raise Untraceable(f"{self.kind} has a projection")
-        biases = cell[2:] or [None, None]
+        biases: list[Tensor | None] = [*cell[2:]] or [None, None]
         from_input = _leaf(F.linear(steps, cell[0], biases[0]))
         state, outputs, hidden, inner = list(state), [], [], []
         order = range(len(steps) - 1, -1, -1) if backwards else range(len(steps))
@@ -91,7 +91,8 @@ class Run:
 
     def parts(self, use: Use, grads: tuple[Tensor, ...]) -> Parts:
         """Return one part a weight, from the gradients of the gates."""
-        found, remaining = {}, list(grads)
+        found: Parts = {}
+        remaining = list(grads)
         for position, (entered, pieces) in enumerate(self.inputs):
             own, remaining = remaining[:pieces], remaining[pieces:]
             g = wide(own[0] if position % 2 == 0 else torch.stack(own)).transpose(0, 1)

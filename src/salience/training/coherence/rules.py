@@ -1,6 +1,6 @@
 """What an operation's inputs and output gradient say about the gradients of its weights, one rule a kind of operation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -247,12 +247,12 @@ def elementwise(use: Use, grad: Tensor, examples: int) -> Parts | None:
     tensors = [v for v in (*use.args, *use.kwargs.values()) if isinstance(v, Tensor)]
     found = {id(v): v for v in tensors if use.is_weight(v)}
     spread = {key: v.expand(grad.shape).detach().requires_grad_() for key, v in found.items()}
-    name = use.name.removeprefix("__i").removeprefix("__r").strip("_")
+    if use.name in ADDED and use.kwargs:  # a factor
+        return None
+    grads: Sequence[Tensor]
     if use.name in ADDED:
         grads = [grad if use.name not in SUBTRACTED or v is use.args[0] else -grad for v in found.values()]
     else:
-        if use.name != name and use.name not in SAFE:
-            return None
         with torch.enable_grad():
             args = [spread.get(id(v), v) for v in use.args]
             out = use.func(*args, **{k: spread.get(id(v), v) for k, v in use.kwargs.items()})
@@ -271,10 +271,9 @@ def _lined(grad: Tensor, examples: int, axis: int | None = None) -> Tensor:
 
 ADDED = {"add", "__add__", "__radd__", "add_", "__iadd__", "sub", "__sub__", "sub_", "__isub__"}
 SUBTRACTED = {"sub", "__sub__", "sub_", "__isub__"}
-SAFE = {"__rsub__", "__rtruediv__", "__rdiv__"}
-ELEMENTWISE = ADDED | SAFE | {
+ELEMENTWISE = ADDED | {
     "mul", "multiply", "div", "divide", "true_divide", "rsub", "where", "addcmul", "addcdiv", "lerp", "maximum", "minimum",
-    "pow", "atan2", "__mul__", "__truediv__",
+    "pow", "atan2", "__mul__", "__truediv__", "__rsub__", "__rtruediv__", "__rdiv__",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ ISOMETRIES = {
     "t", "transpose", "permute", "view", "reshape", "contiguous", "flatten", "unflatten", "unsqueeze", "squeeze", "clone",
     "movedim", "swapaxes", "view_as", "__get__", "adjoint",
 }  # fmt: skip
+ADDS = {"add_", "__iadd__", "sub_", "__isub__"}
 SPREADS = {"expand", "expand_as", "broadcast_to", "repeat"}
 LOOKS = {
     "type_as",
@@ -203,6 +204,8 @@ class Trace(TorchFunctionMode):
     def _use(self, func: Any, name: str, args: Any, kwargs: Any, weights: Any, fixed: set[int]) -> Any:
         if _writes(name) and args and id(args[0]) in weights:
             raise Untraceable(f"a weight is written into by {name}")
+        if _writes(name) and name not in ADDS:
+            raise Untraceable(f"a weight changes an activation in place by {name}")
         cut = {key: w.tensor.detach() for key, w in weights.items()}
         swap = lambda value: cut.get(id(value), value)  # noqa: E731
         args, kwargs = tree_map(swap, tuple(args)), tree_map(swap, kwargs)

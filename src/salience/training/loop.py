@@ -120,6 +120,12 @@ class Trainer:
                 f"{self.processes} processes average theirs.",
                 "Train in one process, or use training.descent=median_of_means.",
             )
+        if config.groups and self.core is not self.bare:
+            raise UnsupportedError(
+                f"training.descent={config.descent} needs whole gradients",
+                "Each process has a slice of them.",
+                "Use training.sharding=ddp, or training.descent=rm3.",
+            )
         options = {name: value for name, value in config.descent_args.items() if name != "groups"}
         return CoherentStep(optimizer, config.descent, **options)
 

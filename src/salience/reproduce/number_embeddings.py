@@ -92,7 +92,7 @@ DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
 # spread of frequencies the waves are too slow to tell single values of capital gains apart.
 TUNED: dict[tuple[str, str], tuple[dict[str, Any], dict[str, float]]] = {
     ("adult", "MLP-PLR"): (
-        _mlp("PLR", {"dim": 16, "n_frequencies": 24, "sigma": 10.0}, [256, 256], 0.3),
+        _mlp("PLR", {"dim": 16, "n_frequencies": 24, "sigma": 30.0}, [256, 256], 0.3),
         {"learning_rate": 5e-4, "weight_decay": 1e-5},
     ),
     ("california", "MLP"): (

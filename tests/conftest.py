@@ -17,3 +17,15 @@ def interpreter():
     worker = Interpreter()
     yield worker
     worker.close()
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Return Python processes that start with everything imported (see warm_python.py)."""
+    if sys.platform != "linux":
+        pytest.skip("a process that has loaded system libraries is only safe to fork on Linux")
+    from warm_python import WarmPython
+
+    server = WarmPython()
+    yield server
+    server.close()

@@ -1,7 +1,8 @@
 """Run every fenced ``python`` and ``bash`` block of the documentation.
 
 The blocks of a page run in order, in one folder and one namespace. A block that cannot run here (it needs a network,
-or a long time) is marked ``text`` on the page.
+or a long time) is marked ``text`` on the page. Where it can, ``salience`` starts with its libraries imported (see
+warm_python.py); on the first page it is the installed command itself.
 """
 
 import os
@@ -34,11 +35,14 @@ def name(path):
 @pytest.mark.parametrize(
     "path", [p for p in PAGES if any(b[0] in ("python", "bash") for b in blocks(p))], ids=name
 )
-def test_blocks_run(path, tmp_path, monkeypatch):
+def test_blocks_run(path, tmp_path, monkeypatch, request):
     import torch
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    folders = [Path(sys.executable).parent]
+    if sys.platform == "linux" and path.name != "index.md" and any(b[0] == "bash" for b in blocks(path)):
+        folders.insert(0, request.getfixturevalue("warm").folder)
     threads = torch.get_num_threads()
     namespace = {"__name__": f"page_{path.stem}"}
     try:
@@ -46,14 +50,14 @@ def test_blocks_run(path, tmp_path, monkeypatch):
             if language == "python":
                 exec(compile("\n" * (line - 1) + text, str(path), "exec"), namespace)
             elif language == "bash":
-                run_bash(text, f"{name(path)}, line {line}")
+                run_bash(text, folders, f"{name(path)}, line {line}")
     finally:
         torch.set_num_threads(threads)
 
 
-def run_bash(text, where):
-    here = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+def run_bash(text, folders, where):
+    paths = os.pathsep.join(map(str, [*folders, os.environ["PATH"]]))
+    environment = os.environ | {"PATH": paths, "OMP_NUM_THREADS": "1"}
     command = [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", text]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False

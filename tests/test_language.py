@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -198,39 +196,38 @@ LanguageModel(context=16, model_args={"dim": 16, "num_layers": 2, "num_heads": 2
 
 
 @pytest.mark.slow
-def test_killed_process_goes_on_to_the_same_bits(tmp_path):
+def test_killed_process_goes_on_to_the_same_bits(tmp_path, warm):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(TEXTS))
-    command = lambda folder: [sys.executable, "-c", KILLED, str(corpus), str(folder)]  # noqa: E731
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command(tmp_path / "whole"), env=environment, check=True, capture_output=True)
-    process = subprocess.Popen(command(tmp_path / "killed"), env=environment)
+    command = lambda folder: [warm.python, "-c", KILLED, str(corpus), str(folder)]  # noqa: E731
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.PIPE)
     checkpoint = tmp_path / "killed" / loop.CHECKPOINT
     while not checkpoint.exists():
         time.sleep(0.01)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()  # its streams are closed: nothing of it runs any more
+    assert process.returncode == -signal.SIGKILL
     with pytest.raises(IntegrityError, match="not finished"):
         LanguageModel.load(tmp_path / "killed")
-    subprocess.run(command(tmp_path / "killed"), env=environment, check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed"))
     assert one == other
     assert not checkpoint.exists()
 
 
 @pytest.mark.slow
-def test_two_processes_with_shared_weights_train_what_one_trains(tmp_path):
+def test_two_processes_with_shared_weights_train_what_one_trains(tmp_path, warm):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(TEXTS))
     options = ["--steps", "6", "--context", "32", "--set", "model_args={dim: 16, num_layers: 2, num_heads: 2, glu_dim: 24}",
                "--set", "training.batch_size=8", "--set", "training.average=0.9"]  # fmt: skip
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for name, start in (("one", []), ("two", [*several, "--no-python", sys.executable])):
-        command = [sys.executable, *start, "-m", "salience.cli.main", "lm", "train", corpus, "--out",
+    for name, start in (("one", []), ("two", [*several, "--no-python", warm.python])):
+        command = [warm.python, *start, "-m", "salience.cli.main", "lm", "train", corpus, "--out",
                    tmp_path / name, *options, "--set", "training.sharding=fsdp"]  # fmt: skip
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True)
     one, two = (LanguageModel.load(tmp_path / name).model for name in ("one", "two"))
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)

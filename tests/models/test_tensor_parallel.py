@@ -1,7 +1,6 @@
 """Parts of a TransNormer: cut, joined, and computing together what the whole computes."""
 
 import subprocess
-import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -79,10 +78,11 @@ def test_mixers_of_the_parts_add_up_to_the_whole_in_one_process(scene, monkeypat
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory):
+def halves(tmp_path_factory, warm):
     out = tmp_path_factory.mktemp("parts")
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT, out,
+        warm.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python",
+        warm.python, SCRIPT, out,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

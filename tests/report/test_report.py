@@ -48,14 +48,18 @@ class Page(HTMLParser):
         self.stack.pop()
 
 
-@pytest.fixture(params=REPORTS)
+@pytest.fixture(params=REPORTS, scope="module")
 def report(request):
     return getattr(sample, request.param)()
 
 
-def test_the_page_is_well_formed_and_asks_for_nothing(report):
-    text = report.to_html()
-    page = Page(text)
+@pytest.fixture(scope="module")
+def html(report):
+    return report.to_html()
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing(html):
+    text, page = html, Page(html)
     assert page.stack == []
     assert len(page.ids) == len(set(page.ids))
     for link in page.links:
@@ -66,22 +70,22 @@ def test_the_page_is_well_formed_and_asks_for_nothing(report):
     assert "url(" not in text
 
 
-def test_headings_never_skip_a_level(report):
-    levels = Page(report.to_html()).headings
+def test_headings_never_skip_a_level(html):
+    levels = Page(html).headings
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
 
 
-def test_no_undefined_number_is_printed(report):
-    shown = " ".join(Page(report.to_html()).shown)
+def test_no_undefined_number_is_printed(report, html):
+    shown = " ".join(Page(html).shown)
     for text in (shown, report.to_markdown()):
         words = set(re.split(r"[^\w.−-]+", text))
         assert not words & {"nan", "NaN", "None", "inf", "-inf", "−inf", "undefined", "Undefined"}
 
 
-def test_a_page_stays_small(report):
-    assert len(report.to_html().encode()) < 2_000_000
+def test_a_page_stays_small(html):
+    assert len(html.encode()) < 2_000_000
     assert len(sample.clothing().to_html().encode()) < 400_000
 
 
@@ -153,11 +157,11 @@ def test_images_are_embedded_and_missing_ones_are_said():
     assert again.to_html().count("data:image/png;base64,") == 1
 
 
-def test_json_round_trip(report):
+def test_json_round_trip(report, html):
     stored = json.loads(dumps(report.to_json()))
     again = Report.from_json(stored)
     assert json.loads(dumps(again.to_json())) == stored
-    assert again.to_html() == report.to_html()
+    assert again.to_html() == html
     assert again.to_markdown() == report.to_markdown()
 
 

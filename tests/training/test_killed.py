@@ -6,8 +6,8 @@ from salience.benchmarks import resume
 
 
 @pytest.mark.slow
-def test_killed_runs_end_with_the_same_bits(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_killed_runs_end_with_the_same_bits(monkeypatch, warm):
+    monkeypatch.setattr(resume.sys, "executable", warm.python)
     result = resume.run(quick=True, seed=1)
     summary = result["summary"]
     assert summary["kills"] == summary["unfinished folders refused"] == 2

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,19 +17,13 @@ from salience.training.loop import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(tmp_path_factory, warm):
     out = tmp_path_factory.mktemp("processes")
     script = Path(__file__).with_name("two_processes.py")
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        script,
-        out,
-    ]
+        warm.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python",
+        warm.python, script, out,
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return out

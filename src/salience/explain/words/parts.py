@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -150,13 +151,18 @@ def noun(e: Explanation, units: Units) -> str:
     if first.kind != "text":
         return first.kind if _cell(first) else "cell"
     text = e.inputs.get(first.column)
-    if isinstance(text, str) and (first.locator[0], last.locator[1]) in cut(text):
+    if isinstance(text, str) and (first.locator[0], last.locator[1]) in _places(text):
         return "word" if any(c.isalnum() for c in quoted(e, units)) else "mark"
     if len(units) > 1:
         return _long(e, units)
     if not any(c.isalnum() for c in first.label):
         return "mark"
     return "piece" if isinstance(text, str) else "word"
+
+
+@lru_cache(maxsize=8)  # each unit of a row asks about the same text
+def _places(text: str) -> frozenset[tuple[int, int]]:
+    return frozenset(cut(text))
 
 
 def _long(e: Explanation, units: Units) -> str:

@@ -6,6 +6,7 @@ the command line says from the start, and its exit status is the caller's. Who k
 What Python itself reads at its start (``PYTHONPATH``, ``PYTHONWARNINGS``, ``OMP_NUM_THREADS``) is the server's.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -25,7 +26,15 @@ import tempfile
 from pathlib import Path
 
 NUMBER = struct.Struct("<q")
-LIBRARIES = ("pandas", "pyarrow.parquet", "safetensors.torch", "torch.nn.functional", "accelerate")
+# PyTorch imports _dynamo, which takes longer than the rest of it, when the first optimiser is made
+LIBRARIES = (
+    "pandas",
+    "pyarrow.parquet",
+    "sklearn.linear_model",
+    "torch._dynamo",
+    "safetensors.torch",
+    "accelerate",
+)
 PACKAGES = ("salience", "salience.cli.commands")
 
 
@@ -153,6 +162,7 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], stre
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    atexit.register(gc.unfreeze)  # else libraries find at the end that their objects live on, and say so
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

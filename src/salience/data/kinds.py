@@ -49,8 +49,10 @@ class Text:
             return value
         kept, start = [], 0
         for a, b in sorted(unit.locator for unit in units):
-            kept.append(value[start : int(a)].strip())
-            start = max(start, int(b))
+            if a > start and (part := value[start : int(a)].strip()):
+                kept.append(part)
+            if b > start:
+                start = int(b)
         kept.append(value[start:].strip())
         return " ".join(part for part in kept if part) or baseline
 

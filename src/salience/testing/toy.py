@@ -213,11 +213,13 @@ class LinearToy(nn.Module):
 
     def remove(self, row: Row, units: tuple[Unit, ...]) -> Row:
         """Return the row without these units."""
-        result = dict(row)
+        result, gone = dict(row), {}
+        for unit in units:
+            gone.setdefault(unit.column, []).append(unit)
         for column in self.schema.inputs:
-            gone = tuple(unit for unit in units if unit.column == column.name)
-            if gone:
-                result[column.name] = KINDS[column.kind].remove(row[column.name], gone, column.baseline)
+            if column.name in gone:
+                cells = KINDS[column.kind]
+                result[column.name] = cells.remove(row[column.name], gone[column.name], column.baseline)
         return result
 
     # -- white box -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,8 +23,9 @@ def interpreter():
 @pytest.fixture(scope="session")
 def warm():
     """Return Python processes that start with everything imported (see warm_python.py)."""
-    if sys.platform != "linux":
-        pytest.skip("a process that has loaded system libraries is only safe to fork on Linux")
+    if sys.platform != "linux":  # elsewhere a process that has loaded system libraries is not safe to fork
+        yield SimpleNamespace(python=sys.executable, folder=Path(sys.executable).parent)
+        return
     from warm_python import WarmPython
 
     server = WarmPython()

@@ -41,7 +41,7 @@ def test_blocks_run(path, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     folders = [Path(sys.executable).parent]
-    if sys.platform == "linux" and path.name != "index.md" and any(b[0] == "bash" for b in blocks(path)):
+    if path.name != "index.md" and any(b[0] == "bash" for b in blocks(path)):
         folders.insert(0, request.getfixturevalue("warm").folder)
     threads = torch.get_num_threads()
     namespace = {"__name__": f"page_{path.stem}"}

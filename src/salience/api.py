@@ -1,7 +1,6 @@
 """The verbs: ``fit · predict · evaluate · explain · audit · save/load``. The one file that users must know."""
 
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 import salience
+from salience import fitting, saved_model
 from salience.audit import engine as audit_engine
 from salience.audit.context import AuditContext
 from salience.audit.labels import SuspectLabels, suspect_labels
 from salience.core import metrics
-from salience.core.errors import ConfigError, DataError, IntegrityError, NotFittedError
+from salience.core.errors import ConfigError, DataError, NotFittedError
 from salience.core.finding import Finding
-from salience.core.io import atomic_write_text, read_json, write_json
 from salience.core.processes import is_main_process
-from salience.core.progress import Stage
 from salience.core.registry import card
-from salience.core.saved import check_complete, mark_complete
+from salience.core.saved import mark_complete
 from salience.data import readers, splits
 from salience.data.schema import Schema, infer
 from salience.explain import engine as explain_engine
@@ -36,18 +31,14 @@ from salience.explain.leaderboard import METHODS, METRICS, compare
 from salience.explain.tables import Effects, Settings
 from salience.explain.tables import effects as table_effects
 from salience.explain.target import NO, YES
-from salience.models.ensemble import Ensemble, make_model
-from salience.models.table_model import ModelConfig, Part, TableModel
+from salience.models.ensemble import Ensemble
+from salience.models.table_model import TableModel
 from salience.report.report import Report
-from salience.settings import Config, config_from_dict, config_to_dict, for_kinds, make_config, training_for
+from salience.settings import Config, for_kinds, make_config
 from salience.training.coherence import Coherence, coherence, table_batches, table_loss
-from salience.training.loop import History, Trainer
+from salience.training.loop import History
 
-KIND = "model"
-MODEL_FILES = ("model/model.safetensors", "model/state.json", "config.yaml", "schema.json")
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn")
-STAGES = "stages"  # folder of what is trained before the model itself
-SCORE = "penalised_score"
 
 
 class Predictor:
@@ -168,100 +159,15 @@ class Predictor:
             folder: where checkpoints go.
             watch: gets the validation score that decides after each epoch; what it raises ends the training.
         """
-        config = self.config = for_kinds(self.config, {c.kind for c in schema.inputs})
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        self.config = for_kinds(self.config, {c.kind for c in schema.inputs})
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
         self.schema = schema.fitted(train)
-        rows, held = self.schema.parse(train), self.schema.parse(validation)
-        limit = config.time_limit * 60 if config.time_limit else None
-        place = Path(folder) if folder else None
-        if config.seeds > 1:
-            self._fit_members(schema, train, validation, held, place)
-        else:
-            self.model, self.history = self._train(self.schema, config.model, rows, held, place, limit, watch)
-        self.train_rows = train
-        self._calibrate(held, self.schema.encode_target(held))
-        return self
-
-    def _fit_members(
-        self,
-        schema: Schema,
-        train: pd.DataFrame,
-        validation: pd.DataFrame,
-        held: pd.DataFrame,
-        folder: Path | None,
-    ) -> None:
-        """Train one model a seed, each within its share of the time, and join them."""
-        started, config = time.perf_counter(), self.config
-        members: list[Any] = []
-        with Stage("seeds", config.seeds) as stage:
-            for number in range(config.seeds):
-                left = config.time_limit and config.time_limit - (time.perf_counter() - started) / 60
-                share = left and max(left, 1e-6) / (config.seeds - number)  # 0 would be no limit
-                member = Predictor.of(replace(config, seeds=1, seed=config.seed + number, time_limit=share))
-                place = folder / STAGES / f"member{number}" if folder else None
-                members.append(member.fit_split(schema, train, validation, folder=place))
-                stage.step(f"seed {member.config.seed}")
-        self.model = Ensemble([member.model for member in members])
-        scores = self._scores(self.model, held, self.schema.encode_target(held))
-        self.history = _joined_history([member.history for member in members], scores)
-
-    def _train(
-        self,
-        schema: Schema,
-        parts: ModelConfig,
-        rows: pd.DataFrame,
-        held: pd.DataFrame,
-        folder: Path | None,
-        limit: float | None,
-        watch: Callable[[float], None] | None = None,
-        watchers: Sequence[Any] = (),
-    ) -> tuple[TableModel, History]:
-        """Train one model; what its encoders need trained first is trained the same way, within half of the time."""
-        config, started = self.config, time.perf_counter()
-        target, held_target = schema.encode_target(rows), schema.encode_target(held)
-        torch.manual_seed(config.seed)
-        model = TableModel(schema, parts)
-        model.fit_parts(rows, target, torch.Generator().manual_seed(config.seed))
-
-        def train_first(name: str, columns: list[str], part: Part) -> TableModel:
-            seen = tuple(c for c in schema.columns if c.role == "target" or c.name in columns)
-            place, share = folder / STAGES / name if folder else None, limit / 2 if limit else None
-            return self._train(
-                replace(schema, columns=seen), replace(parts, text=part), rows, held, place, share
-            )[0]
-
-        model.pretrain(train_first)
-        score = metrics.MAIN[schema.task]
-        better = metrics.HIGHER_IS_BETTER[score]
-
-        decides = SCORE if model.selects else score
-
-        def evaluate(current: Any) -> dict[str, float]:
-            found = self._scores(current, held, held_target)
-            found = _with_diagnostics(found, current.diagnostics(held), score, better)
-            if watch:
-                watch(found[decides])
-            return found
-
-        trainer = Trainer(
-            model,
-            training_for(config, {c.kind for c in schema.inputs}, len(rows)),
-            seed=config.seed,
-            folder=folder,
-            time_limit=None if limit is None else limit - (time.perf_counter() - started),
-            watchers=watchers,
+        self.model, self.history = fitting.fit(
+            self.config, self.schema, train, validation, folder=Path(folder) if folder else None, watch=watch
         )
-        return model, trainer.fit(model.prepare(rows), target, evaluate, decides, better)
-
-    def _scores(self, model: Any, held: pd.DataFrame, target: np.ndarray) -> dict[str, float]:
-        return _without_nan(metrics.scores(self.schema.task, target, self._predictions(model.outputs(held))))
-
-    def _calibrate(self, held: pd.DataFrame, target: np.ndarray) -> None:
-        if self.schema.task in metrics.PROBABLE:
-            logits = torch.from_numpy(self.model.outputs(held, calibrated=False))
-            head: Any = self.model.head
-            head.calibrate(logits, torch.from_numpy(target))
+        self.train_rows = train
+        return self
 
     # predict
 
@@ -497,7 +403,7 @@ class Predictor:
         def fit(
             rows: pd.DataFrame, held: pd.DataFrame, watchers: Sequence[Any]
         ) -> tuple[TableModel, History]:
-            return helper._train(helper.schema, self.config.model, rows, held, None, None, watchers=watchers)
+            return fitting.train(helper.config, helper.schema, rows, held, watchers=watchers)
 
         return suspect_labels(model, raw, fit=fit, folds=folds, control=control, seed=self.config.seed)
 
@@ -601,24 +507,11 @@ class Predictor:
         """
         if not is_main_process():
             return Path(folder)
-        return mark_complete(self.write(folder), KIND, MODEL_FILES, source=self.source)
+        return mark_complete(self.write(folder), saved_model.KIND, saved_model.FILES, source=self.source)
 
     def write(self, folder: Path | str) -> Path:
         """Write the model's files, without the mark that they are complete."""
-        self._fitted()
-        folder = Path(folder)
-        (folder / "run.json").unlink(missing_ok=True)
-        (folder / "model").mkdir(parents=True, exist_ok=True)
-        atomic_write_text(
-            folder / "config.yaml",
-            yaml.safe_dump(config_to_dict(self.config), sort_keys=False, allow_unicode=True),
-        )
-        self.schema.save(folder / "schema.json")
-        write_json(folder / "model" / "state.json", self.model.state())
-        temporary = folder / "model" / ".model.safetensors.tmp"
-        save_file({name: t.contiguous() for name, t in self.model.state_dict().items()}, temporary)
-        temporary.replace(folder / "model" / "model.safetensors")
-        return folder
+        return saved_model.write(Path(folder), self.config, self.schema, self._fitted())
 
     @classmethod
     def load(cls, folder: Path | str) -> "Predictor":
@@ -627,22 +520,9 @@ class Predictor:
         Raises:
             IntegrityError: the folder is absent, unfinished or damaged.
         """
-        folder = Path(folder)
-        run = check_complete(folder, KIND, MODEL_FILES, "salience run")
-        predictor = cls.of(
-            config_from_dict(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-        )
-        predictor.schema = Schema.load(folder / "schema.json")
-        predictor.source = run.get("source", "")
-        model = make_model(predictor.schema, predictor.config.model, predictor.config.seeds)
-        model.restore(read_json(folder / "model" / "state.json"))
-        try:
-            model.load_state_dict(load_file(folder / "model" / "model.safetensors"))
-        except (SafetensorError, RuntimeError) as error:
-            raise IntegrityError(
-                "The weights do not fit the model", str(error)[:200], "Train again."
-            ) from None
-        predictor.model = model.eval()
+        saved = saved_model.read(Path(folder))
+        predictor = cls.of(saved.config)
+        predictor.schema, predictor.model, predictor.source = saved.schema, saved.model, saved.source
         return predictor
 
 
@@ -657,29 +537,3 @@ def versions() -> dict[str, str]:
 
     found = {name: version(name) for name in PACKAGES}
     return {"salience": salience.__version__, "python": platform.python_version(), **found}
-
-
-def _joined_history(parts: Sequence[History], scores: dict[str, float]) -> History:
-    """Return the epochs of all members, named by their place, and the joined model's scores as the best and last."""
-    epochs = [record | {"member": number} for number, part in enumerate(parts) for record in part.epochs]
-    last = {"epoch": len(epochs), "member": "all", **scores}
-    why = "; ".join(dict.fromkeys(part.stopped for part in parts))
-    return History((*epochs, last), len(epochs), sum(part.seconds for part in parts), why)
-
-
-def _with_diagnostics(
-    scores: dict[str, float], found: dict[str, float], main: str, higher: bool
-) -> dict[str, float]:
-    """Add what encoders ask to be watched, and the main score made worse by the share that their penalties say."""
-    if not found:
-        return scores
-    penalty = sum(value for name, value in found.items() if name.endswith("/penalty"))
-    worse = abs(scores[main]) * penalty
-    return scores | found | {SCORE: scores[main] - worse if higher else scores[main] + worse}
-
-
-def _without_nan(scores: dict[str, float]) -> dict[str, float]:
-    """Replace a main score that the validation rows leave undefined (one class, a constant target) by an error."""
-    errors = {"auroc": "log_loss", "mean_auroc": "log_loss", "mean_r2": "mean_rmse"}
-    undefined = [name for name in errors if not np.isfinite(scores.get(name, 0.0))]
-    return scores | {name: -scores[errors[name]] for name in undefined}

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from salience.api import KIND, MODEL_FILES, STAGES, Predictor
+from salience import fitting, saved_model
+from salience.api import Predictor
 from salience.audit import engine as audit_engine
 from salience.audit import levels
 from salience.audit.baselines import Baseline, fit_baselines
@@ -117,7 +118,7 @@ def _clear(folder: Path, *, checkpoint: bool) -> None:
     for path in [*stale, folder / CHECKPOINT] if checkpoint else stale:
         path.unlink(missing_ok=True)
     if checkpoint:
-        shutil.rmtree(folder / STAGES, ignore_errors=True)
+        shutil.rmtree(folder / fitting.STAGES, ignore_errors=True)
 
 
 class _Run:
@@ -292,15 +293,15 @@ class _Run:
         logger.info("complete: %s s", total)
         mark_complete(
             self.folder,
-            KIND,
-            MODEL_FILES,
+            saved_model.KIND,
+            saved_model.FILES,
             source=self.table.name,
             data=self.table.sha256,
             seconds=total,
             evidence=levels.binding(self.folder),
         )
         (self.folder / CHECKPOINT).unlink(missing_ok=True)  # only now: until then a killed run needs it
-        shutil.rmtree(self.folder / STAGES, ignore_errors=True)
+        shutil.rmtree(self.folder / fitting.STAGES, ignore_errors=True)
         return RunResult(self.folder, path, scores, tuple(findings))
 
 

@@ -167,7 +167,12 @@ MANY = [f"class {i % 1500}" for i in range(4000)]
             "1,500 classes in 4,000 rows",
         ),
         (base(y=SENTENCES), {}, "SAL-D023", "60 classes in 60 rows"),
-        (base(y=[i * 9 for i in range(ROWS)]), {"task": "classification"}, "SAL-D023", "--set task=regression"),
+        (
+            base(y=[i * 9 for i in range(ROWS)]),
+            {"task": "classification"},
+            "SAL-D023",
+            "--set task=regression",
+        ),
         (base(y=pd.date_range("2024", periods=ROWS)), {}, "SAL-D024", "holds dates"),
         (base(y=[[1]] * ROWS), {}, "SAL-D024", "lists"),
         (base(y=LABEL), {"task": "regression"}, "SAL-D030", "row 1 holds 'no'"),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from salience.core.progress import Stage
 from salience.core.stats import generator
 from salience.models.table_model import TableModel
+from salience.models.temperature import calibrate
 from salience.training.loop import History
 
 Fit = Callable[[pd.DataFrame, pd.DataFrame, Sequence[Any]], tuple[TableModel, History]]
@@ -182,7 +183,7 @@ def signals(fit: Fit, frame: pd.DataFrame, label: np.ndarray, *, folds: int, see
             model, history = fit(frame.iloc[learned], frame[stops], [dynamics])
             sums[:, learned] += dynamics.means(max(history.best_epoch + 1, 1))
             times[learned] += 1
-            _calibrate(model, frame[stops], label[stops])
+            calibrate(model, frame[stops], label[stops])
             found = model.predict_proba(model.outputs(frame[out]))
             probabilities = np.zeros((len(label), found.shape[1])) if probabilities is None else probabilities
             probabilities[out] = found
@@ -190,10 +191,6 @@ def signals(fit: Fit, frame: pd.DataFrame, label: np.ndarray, *, folds: int, see
             stage.step(f"fold {number + 1} of {folds}")
     loss, alignment = sums / times
     return Signals(label, probabilities, loss, alignment, alike)
-
-
-def _calibrate(model: TableModel, frame: pd.DataFrame, label: np.ndarray) -> None:
-    model.head.calibrate(torch.from_numpy(model.outputs(frame, calibrated=False)), torch.from_numpy(label))
 
 
 def most_alike(model: TableModel, frame: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:

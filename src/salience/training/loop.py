@@ -110,7 +110,8 @@ class Trainer:
             decay_groups(self.core, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
-            fused=self.core is self.bare or None,  # one pass over the weights, not ten; sharded ones do not have it
+            fused=self.core is self.bare
+            or None,  # one pass over the weights, not ten; sharded ones do not have it
         )
         if config.descent == "mean":
             return optimizer

@@ -45,7 +45,7 @@ def test_labels_that_follow_from_the_columns_pass(target):
     assert finding.verdict == "pass"
     assert finding.value > 3 * max(finding.control.value, 1)
     assert finding.interval[0] > finding.control.value
-    assert (finding.split, finding.rows) == ("train", 240)
+    assert (finding.split, finding.rows) == ("train", 200)
     assert "1 would be every row for itself" in finding.answer
     assert "shuffled labels" in finding.answer and "early phase" in finding.answer
 
@@ -76,14 +76,14 @@ def test_uneven_classes_are_no_coherence():
     assert finding.value < 6
 
 
-def test_the_curves_are_a_picture_with_the_start_in_common():
+def test_the_curves_are_a_picture():
     given = context(table())
     (finding,) = check.run(given)
     lines = finding.tables["m-coherence while training"]
-    assert [x["line"] for x in lines] == [REAL] * 5 + [SHUFFLED] * 5
-    epochs = [x["epoch"] for x in lines[:5]]
-    assert epochs == sorted(epochs) and epochs[0] == 0
-    assert epochs[-1] == pytest.approx(30 * 32 / 240)  # half of the steps if quick
+    assert [x["line"] for x in lines] == [REAL] * 3 + [SHUFFLED] * 3
+    epochs = [x["epoch"] for x in lines[:3]]
+    assert epochs == sorted(epochs) and epochs[0] > 0  # fresh weights are not measured if quick
+    assert epochs[-1] == pytest.approx(30 * 32 / 200)  # half of the steps if quick
     assert max(x["value"] for x in lines if x["line"] == REAL) == finding.value
     assert figure("m-coherence while training", lines).kind == "lines"
     assert {x["labels"] for x in finding.tables["what else was measured"]} == {REAL, SHUFFLED}

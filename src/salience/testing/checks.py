@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from salience.audit.context import AuditContext
 from salience.audit.engine import run_check
@@ -22,6 +23,7 @@ from salience.core.io import dumps
 from salience.core.registry import Card
 from salience.data.schema import Column, Schema
 from salience.explain.engine import explain
+from salience.models.table_model import TABULAR, ModelConfig, TableModel
 from salience.testing.toy import LinearToy, toy_frame
 
 Run = Callable[[AuditContext], list[Finding]]
@@ -97,6 +99,30 @@ def fresh_context(task: str) -> AuditContext:
     return replace(context, frames={split: frame.copy() for split, frame in context.frames.items()})
 
 
+@lru_cache(maxsize=8)
+def _table_model(task: str) -> TableModel:
+    """Return an untrained model of the toy's numbers and categories, small enough to be trained anew by a check."""
+    context = _cached_context(task)
+    seen = tuple(c for c in context.schema.columns if c.role != "input" or c.kind in TABULAR)
+    model = TableModel(replace(context.schema, columns=seen), ModelConfig(hidden=(8,)))
+    model.fit_parts(context.inputs("train"), context.truth("train"), torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def _retrains(card: Card) -> bool:
+    """Tell whether the check trains the model's own architecture anew."""
+    return bool(card.get("retrains"))
+
+
+def _context(task: str, retrains: bool) -> AuditContext:
+    """Return the toy's context; for a check that trains anew with a model that can be."""
+    context = fresh_context(task)
+    if not retrains:
+        return context
+    model = _table_model(task)
+    return replace(context, model=model, schema=model.schema)
+
+
 def assert_value(run: Run, context: AuditContext, expected: float, tolerance: float) -> Finding:
     """Require that a check finds a value that is known in advance, and return its first finding."""
     finding = run(context)[0]
@@ -120,18 +146,18 @@ def _toys(card: Card) -> list[str]:
 
 
 @lru_cache(maxsize=8)
-def _findings(run: Run, toy: str) -> list[Finding]:
-    return run(fresh_context(toy))
+def _findings(run: Run, toy: str, retrains: bool) -> list[Finding]:
+    return run(_context(toy, retrains))
 
 
 def _measured(card: Card, run: Run) -> list[Finding]:
-    return [finding for toy in _toys(card) for finding in _findings(run, toy)]
+    return [finding for toy in _toys(card) for finding in _findings(run, toy, _retrains(card))]
 
 
 def check_answers_with_findings(card: Card, run: Run) -> None:
     """Require at least one finding for every task of the card, with its key, a question and an answer."""
     for toy in _toys(card):
-        findings = _findings(run, toy)
+        findings = _findings(run, toy, _retrains(card))
         assert isinstance(findings, list) and findings, f"no finding on the {toy} toy"
         for finding in findings:
             assert isinstance(finding, Finding), f"{type(finding).__name__} is no Finding"
@@ -183,14 +209,14 @@ def check_same_seed_same_finding(card: Card, run: Run) -> None:
     if card.get("timed"):
         return
     for toy in _toys(card):
-        once, again = _findings(run, toy), run(fresh_context(toy))
+        once, again = _findings(run, toy, _retrains(card)), run(_context(toy, _retrains(card)))
         first, second = ([replace(finding, cost=Cost()) for finding in found] for found in (once, again))
         assert first == second, f"two runs with the same seed differ on the {toy} toy"
 
 
 def check_refuses_with_a_reason(card: Card, run: Run) -> None:
     """Require a refusal that says why where there are no rows, and no crash where there are three."""
-    context = fresh_context(_toys(card)[0])
+    context = _context(_toys(card)[0], _retrains(card))
     nothing = {split: frame.iloc[:0] for split, frame in context.frames.items()}
     (finding, *_) = run_check(card, run, replace(context, frames=nothing, explanations=()))
     assert finding.verdict == "not measured", f"without rows the verdict is {finding.verdict!r}"
@@ -202,7 +228,7 @@ def check_refuses_with_a_reason(card: Card, run: Run) -> None:
 
 def check_leaves_rows_and_model_alone(card: Card, run: Run) -> None:
     """Require that the given rows and the model's parameters are the same afterwards."""
-    context = fresh_context(_toys(card)[0])
+    context = _context(_toys(card)[0], _retrains(card))
     frames = {split: frame.copy(deep=True) for split, frame in context.frames.items()}
     weights = {name: value.clone() for name, value in context.model.state_dict().items()}
     run(context)

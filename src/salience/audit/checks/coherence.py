@@ -25,6 +25,7 @@ CARD = {
     "key": "coherence",
     "kind": "check",
     "order": 78,
+    "retrains": True,
     "title": "Gradient coherence",
     "entry": "run",
     "summary": "Trains the model's own architecture anew on a sample of training rows for some dozen steps, once with their "
@@ -40,16 +41,17 @@ CARD = {
     "The output's offset is fitted before each measurement: else all rows would agree on the share of the largest class, "
     "with shuffled labels too. Intervals by bootstrap over 16 groups of rows; that of the difference by Zou and Donner (2008).",
     "tasks": ["classification", "regression", "multi-label", "multi-regression"],
-    "cost": "two trainings of 60 steps of 32 rows, and twenty passes over at most 1,000 rows (400 images); half of the "
-    "rows and steps if quick",
+    "cost": "two trainings of 60 steps of 32 rows, and twenty passes over at most 1,000 rows (400 images); 200 rows, "
+    "half of the steps and six passes if quick",
     "pass": "the peak is beyond that of shuffled labels, and at least three times as high",
     "warn": "it is beyond, but not three times as high; where it is higher but not beyond noise, the finding is for information",
     "fail": "it is not beyond noise, and less than half as high again",
 }
-ROWS, IMAGES, FEWEST = 1000, 400, 64
+ROWS, IMAGES, QUICK_ROWS, FEWEST = 1000, 400, 200, 64
 STEPS, BATCH, RATE = 60, 32, 3e-3
 NEWTON = 50  # iterations for the offset
 MEASURED = (0.0, 1 / 12, 1 / 5, 1 / 2, 1.0)  # shares of the steps; the fresh weights, then ever wider apart
+QUICK_MEASURED = (1 / 6, 1 / 2, 1.0)
 PASS, ABOVE = 3.0, 1.5
 REAL, SHUFFLED = "real labels", "shuffled labels"
 
@@ -139,9 +141,8 @@ def _config(model: Any) -> Any:
 def _rows(context: AuditContext) -> tuple[pd.DataFrame, np.ndarray]:
     """Return a sample of training rows: canonical inputs, and targets."""
     most = IMAGES if any(column.kind == "image" for column in context.schema.inputs) else ROWS
-    chosen = context.sample(
-        "train", most + most // 2 * context.quick, "coherence"
-    )  # quick then takes a third
+    most = 3 * QUICK_ROWS if context.quick else most  # quick samples take a third
+    chosen = context.sample("train", most, "coherence")
     if len(chosen) < FEWEST:
         raise UnsupportedError(
             "Too few training rows to tell coherence from chance",
@@ -168,7 +169,7 @@ def _trained(
     examples, steps = model.prepare(frame), STEPS // 2 if context.quick else STEPS
     lengths = np.array([model.length(example) for example in examples])
     optimizer = torch.optim.AdamW(decay_groups(model, 0.0), lr=RATE)
-    marks = {round(share * steps) for share in MEASURED}
+    marks = {round(share * steps) for share in (QUICK_MEASURED if context.quick else MEASURED)}
     points, done = [], 0
     while True:
         for rows in epoch_batches(lengths, BATCH, context.seed, done):

@@ -23,7 +23,7 @@ def resolved(*overrides, preset="best", kinds=TABLE, **options):
 @pytest.mark.parametrize("kinds", [("text",), ("text", "number"), ("image", "category")], ids="+".join)
 def test_options_for_tables_change_nothing_where_texts_or_images_are_read(preset, kinds):
     config = make_config(preset)
-    found = for_kinds(config, kinds)
+    found = for_kinds(config, set(kinds))
     assert config_to_dict(found) == config_to_dict(config) | {"tables": {}}
     assert found.model.fusion.name == "concat"
 

@@ -22,9 +22,6 @@ CARD = {
     "title": "Embeddings of numbers beside rtdl_num_embeddings",
     "entry": "run",
     "summary": "Time of forward and backward passes and peak memory of piecewise linear embeddings, against the number of bins, and of periodic ones.",
-    "paper": "On Embeddings for Numerical Features in Tabular Deep Learning (Gorishniy, Rubachev, Babenko, NeurIPS 2022)",
-    "year": 2022,
-    "url": "https://arxiv.org/abs/2203.05556",
     "extras": ["bench"],
     "cost": "about four minutes on an idle core; quick: 30 seconds",
 }

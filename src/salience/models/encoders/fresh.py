@@ -94,8 +94,12 @@ class FreshEncoder(RationaleEncoder):
         """Return vocabulary and sizes, and what rebuilds the support model."""
         if self.support is None:
             return super().state()
-        hidden = list(self.support.config.hidden)
-        support = {"schema": self.support.schema.to_json(), "hidden": hidden, "state": self.support.state()}
+        hidden = self.support.config.hidden
+        support = {
+            "schema": self.support.schema.to_json(),
+            "hidden": hidden if hidden is None else list(hidden),
+            "state": self.support.state(),
+        }
         return {**super().state(), "support": support}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -104,7 +108,8 @@ class FreshEncoder(RationaleEncoder):
         if "support" not in state:
             return
         found = state["support"]
-        config = ModelConfig(text=Part(SUPPORT, self.support_args), hidden=tuple(found["hidden"]))
+        hidden = found["hidden"] if found["hidden"] is None else tuple(found["hidden"])
+        config = ModelConfig(text=Part(SUPPORT, self.support_args), hidden=hidden)
         support = TableModel(Schema.from_json(found["schema"]), config)
         support.restore(found["state"])
         self._keep(support)

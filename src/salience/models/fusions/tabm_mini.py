@@ -11,7 +11,7 @@ CARD = {
     "kind": "fusion",
     "title": "TabM-mini: an ensemble of perceptrons that differ by one scaling",
     "entry": "TabMMini",
-    "summary": "Thirty-two perceptrons share all layers; each scales the input in a way of its own and answers for itself, and the answers are averaged. With piecewise linear numbers the strongest backbone here.",
+    "summary": "Thirty-two perceptrons share all layers; each scales the input in a way of its own and answers for itself, and the answers are averaged.",
     "paper": "TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling (Gorishniy, Kotelnikov, Babenko, ICLR 2025)",
     "year": 2025,
     "url": "https://arxiv.org/abs/2410.24210",
